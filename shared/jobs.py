@@ -1,0 +1,63 @@
+"""Owns what a generation is asked to do: the request as stored with the message, and the thin queue job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from shared.ids import MessageRef
+
+JOB_NAME = "generate"
+QUEUE_NAME = "tr:queue"
+
+
+class GenerationRequest(Struct, frozen=True, omit_defaults=True):
+    """What to generate. Stored in the message's record until retention ends; never holds a credential.
+
+    `messages` are Chat Completions messages (role, content, tool_calls, ...), passed on as they came;
+    `params` are further parameters for the upstream (temperature, tools, max_tokens, ...).
+    `wire` and `options` tell the protocol that started it and what that protocol must remember.
+    """
+
+    model: str
+    messages: list[dict[str, Any]]
+    params: dict[str, Any] = {}
+    wire: str = "native"
+    options: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+_decoder: msgspec.json.Decoder[GenerationRequest] = msgspec.json.Decoder(GenerationRequest)
+
+
+def encode_request(request: GenerationRequest) -> bytes:
+    """Return the request as JSON, the same bytes for equal requests (keys of free-form objects sorted)."""
+    return msgspec.json.encode(request, order="deterministic")
+
+
+def decode_request(raw: bytes) -> GenerationRequest:
+    """Read what `encode_request` wrote; raise `msgspec.ValidationError` otherwise."""
+    return _decoder.decode(raw)
+
+
+class Job(Struct, frozen=True):
+    """A queue entry: which message to look at. Everything else stands in the message's record."""
+
+    member: str
+    version: int = 1
+
+    @property
+    def ref(self) -> MessageRef:
+        return MessageRef.parse_member(self.member)
+
+
+def encode_job_value(value: object) -> bytes:
+    """The queue's codec, out: JSON, so that no Python path is baked into Redis."""
+    return msgspec.json.encode(value)
+
+
+def decode_job_value(raw: bytes) -> Any:
+    """The queue's codec, in."""
+    return msgspec.json.decode(raw)

@@ -1,0 +1,345 @@
+"""Owns the hot connection to Redis: one socket, every command pipelined, replies and pushes parsed by hiredis.
+
+redis-py takes a connection and a task per command; at thousands of appends and fan-outs a second that is
+most of the bill. A process holds two links per Redis: one for commands, one for subscriptions.
+
+Tasks: one `_keep` task per link (connects, greets, waits for the loss of the connection, again), owned by
+the link and cancelled by `close`. All commands that are sent in one turn of the event loop leave in one write.
+A command whose connection is lost before its reply is sent again until its deadline: every caller's
+commands are idempotent (the log's scripts are built so; see PROTOCOL.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, cast
+
+import hiredis
+
+from shared.errors import StorageFull, Unavailable
+
+log = logging.getLogger(__name__)
+
+Arg = bytes | str | int
+Address = tuple[str, int] | str
+"""Host and port, or the path of a unix socket."""
+
+
+def _pack(args: tuple[Arg, ...]) -> bytes:
+    return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]  # its stub types a tuple of one
+
+
+RETRIED = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED")
+"""Error replies that pass by themselves; READONLY and MASTERDOWN also mean: ask again who the master is."""
+
+
+SILENCE_S = 1.0
+"""A connection that owes replies and has been silent for this long may be dropped; a heartbeat's deadline is longer."""
+
+
+class ReplyError(Exception):
+    """Raised when Redis answers a command with an error that repeating will not mend."""
+
+
+class _Lost(Exception):
+    """The connection ended before the reply came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect and how to introduce oneself; made anew for every attempt to connect."""
+
+    address: Address
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """Counters since the start; monitoring reads them."""
+
+    commands: int = 0
+    connects: int = 0
+    losses: int = 0
+    pushes: int = 0
+
+
+class _Wire(asyncio.Protocol):
+    """One connection's life: bytes out joined per loop turn, replies matched in order."""
+
+    def __init__(self, on_push: Callable[[list[Any]], None] | None, stats: LinkStats) -> None:
+        self._reader = hiredis.Reader()
+        self._on_push = on_push
+        self._stats = stats
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._out: list[bytes] = []
+        self._silent_since = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        while self._waiting:
+            reply = self._waiting.popleft()
+            if not reply.done():
+                reply.set_exception(_Lost())
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent_since = self._loop.time()
+        self._reader.feed(data)
+        gets, on_push = self._reader.gets, self._on_push
+        while (reply := gets()) is not False:  # nil is None, nothing yet is False
+            if on_push is not None and type(reply) is list and reply and reply[0] in _PUSHES:
+                self._stats.pushes += 1
+                on_push(reply)
+                continue
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                if isinstance(reply, hiredis.ReplyError):
+                    waiting.set_exception(reply)
+                else:
+                    waiting.set_result(reply)
+
+    def send(self, packed: bytes) -> None:
+        """Queue bytes for this turn's write."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(packed)
+
+    def call(self, packed: bytes) -> asyncio.Future[Any]:
+        """Send one packed command; the future gets its reply."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if self._transport is None:
+            reply.set_exception(_Lost())
+            return reply
+        if not self._waiting:
+            self._silent_since = self._loop.time()
+        self._waiting.append(reply)
+        self.send(packed)
+        return reply
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None:
+            self._transport.write(b"".join(out))
+
+    def abort_if_silent(self, for_s: float) -> None:
+        """Drop the connection if replies are due and it has brought nothing for so long."""
+        if self._waiting and self._loop.time() - self._silent_since >= for_s:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection now; whoever waits for a reply gets `_Lost`."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def heed_cancellation() -> None:
+    """Raise `CancelledError` if our task was cancelled and that got lost; call it once a round in an endless loop.
+
+    On Python 3.11 redis-py's writes lose a cancellation that comes in the turn of the loop in which they are done (its
+    `asyncio.wait_for` does). A task that overheard it would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+_PUSHES = frozenset((b"message", b"subscribe", b"unsubscribe"))
+
+
+class Link:
+    """A self-mending pipelined connection.
+
+    `resolve` says where the master is, each time anew. `on_up` runs after every (re)connect before the link
+    counts as up, with a function that sends a command on the new connection (resubscribing, re-validating).
+    `on_push` gets every pub/sub array; a link with it must be used for subscriptions only.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[], Awaitable[Target]],
+        *,
+        name: str,
+        on_push: Callable[[list[Any]], None] | None = None,
+        on_up: Callable[[], None] | None = None,
+        connect_timeout_s: float = 2.0,
+        reply_timeout_s: float = 5.0,
+    ) -> None:
+        self._resolve = resolve
+        self._name = name
+        self._on_push = on_push
+        self._on_up = on_up
+        self._connect_timeout_s = connect_timeout_s
+        self._reply_timeout_s = reply_timeout_s
+        self._wire: _Wire | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._scripts: dict[str, str] = {}
+        self.stats = LinkStats()
+
+    async def open(self, *, wait_s: float | None = None) -> None:
+        """Start connecting; with `wait_s`, raise `Unavailable` unless the link is up by then."""
+        self._task = asyncio.create_task(self._keep(), name=f"link-{self._name}")
+        if wait_s is not None:
+            await self.wait_up(wait_s)
+
+    async def close(self) -> None:
+        """Drop the connection and end the task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        if self._wire is not None:
+            self._wire.abort()
+
+    @property
+    def up(self) -> bool:
+        """Whether a greeted connection stands right now."""
+        return self._up.is_set()
+
+    async def wait_up(self, timeout_s: float) -> None:
+        """Wait until the link is up; raise `Unavailable` after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            raise Unavailable("Redis cannot be reached") from None
+
+    def post(self, *args: Arg) -> None:
+        """Send a command whose answer is a push (SUBSCRIBE), if the link is up; otherwise do nothing."""
+        if self._wire is not None and self._up.is_set():
+            self._wire.send(_pack(args))
+
+    async def call(self, *args: Arg, deadline_s: float | None = None) -> Any:
+        """Send a command and return its reply, sending it again after a loss until `deadline_s` from now.
+
+        Raises `Unavailable` at the deadline, `StorageFull` when Redis is out of memory, `ReplyError` for
+        other error replies. Cancelling abandons the reply; the command may still have run.
+        """
+        return await self._retry(_pack(args), None, deadline_s)
+
+    async def script(self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float) -> Any:
+        """Run a Lua script by its hash, loading it where Redis does not know it; as `call` otherwise."""
+        digest = self._scripts.get(source)
+        if digest is None:
+            digest = self._scripts[source] = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        tail = (len(keys), *keys, *args)
+        return await self._retry(_pack(("EVALSHA", digest, *tail)), (source, tail), deadline_s)
+
+    async def _retry(self, packed: bytes, script: tuple[str, tuple[Arg, ...]] | None, deadline_s: float | None) -> Any:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (self._reply_timeout_s if deadline_s is None else deadline_s)
+        pause = 0.02
+        while True:
+            try:
+                return await self._once(packed, end - loop.time())
+            except _Lost:
+                pass
+            except hiredis.ReplyError as error:
+                text = str(error)
+                if text.startswith("NOSCRIPT") and script is not None:
+                    packed = _pack(("EVAL", script[0], *script[1]))
+                    continue
+                self._judge(text)
+            if loop.time() + pause >= end:
+                raise Unavailable("Redis did not answer in time")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 0.5)
+
+    def _judge(self, text: str) -> None:
+        """Return if the error passes by itself; raise what it means otherwise."""
+        # A script's error names the inner one: "READONLY You can't write ... script: ..."
+        if text.startswith("OOM") or "-OOM" in text or "OOM command not allowed" in text:
+            raise StorageFull("Redis is out of memory")
+        if not any(text.startswith(word) or f"-{word}" in text for word in RETRIED):
+            raise ReplyError(text)
+        if ("READONLY" in text or "MASTERDOWN" in text) and self._wire is not None:
+            self._wire.abort()  # demoted: the next connect asks again who the master is
+
+    async def _once(self, packed: bytes, left_s: float) -> Any:
+        if not self._up.is_set():
+            await self.wait_up(max(left_s, 0.001))
+        wire = self._wire
+        if wire is None:
+            raise _Lost
+        self.stats.commands += 1
+        try:
+            async with asyncio.timeout(max(min(left_s, self._reply_timeout_s), 0.001)):
+                return await wire.call(packed)
+        except TimeoutError:
+            # The connection may be dead. But one caller's short deadline must not cut off all the others, who
+            # would send everything again to a Redis that is merely slow.
+            wire.abort_if_silent(SILENCE_S)
+            raise _Lost from None
+
+    async def _keep(self) -> None:
+        pause = 0.05
+        while True:
+            heed_cancellation()  # `resolve` may ask Sentinel, through redis-py
+            try:
+                wire = await self._connect()
+            except (OSError, TimeoutError, _Lost, hiredis.HiredisError, Unavailable) as error:
+                log.warning("redis link down", extra={"link": self._name, "reason": repr(error)})
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, 1.0)
+                continue
+            pause = 0.05
+            self._wire = wire
+            self.stats.connects += 1
+            self._up.set()
+            if self._on_up is not None:
+                self._on_up()
+            try:
+                await wire.lost
+            finally:
+                self._up.clear()
+                self._wire = None
+                wire.abort()
+                self.stats.losses += 1
+
+    async def _connect(self) -> _Wire:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_timeout_s):
+            target = await self._resolve()
+
+            def make() -> _Wire:
+                return _Wire(self._on_push, self.stats)
+
+            if isinstance(target.address, str):
+                _, wire = await loop.create_unix_connection(make, target.address)
+            else:
+                host, port = target.address
+                _, wire = await loop.create_connection(make, host, port, ssl=target.tls)
+            try:
+                await self._greet(wire, target)
+            except BaseException:
+                wire.abort()
+                raise
+            return wire
+
+    @staticmethod
+    async def _greet(wire: _Wire, target: Target) -> None:
+        if target.password is not None:
+            who = (target.username,) if target.username else ()
+            await wire.call(_pack(("AUTH", *who, target.password)))
+        if target.database:
+            await wire.call(_pack(("SELECT", target.database)))
+        role = await wire.call(_pack(("PING",)))
+        if role not in (b"PONG", [b"pong", b""]):
+            raise _Lost

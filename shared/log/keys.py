@@ -1,0 +1,67 @@
+"""Owns every key and channel name of the log. One hash slot per chat: the braces hold tenant and chat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shared.ids import MessageRef, quote
+
+PREFIX = "tr"
+DUE = f"{PREFIX}:due"
+"""Zset of messages to look at again, by time; on the log's own server so that both are lost or kept together."""
+WAKE = f"{PREFIX}:wake"
+"""Channel that tells idle workers that a job was queued."""
+SWEEP = f"{PREFIX}:sweep"
+"""Taken by the worker whose turn it is to look through all records."""
+META_PATTERN = f"{PREFIX}:*:meta"
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The keys of one message; `tuple` is KEYS[1..5] of every script."""
+
+    meta: str
+    stream: str
+    active: str
+    live: str
+    tomb: str
+
+    @property
+    def tuple(self) -> tuple[str, str, str, str, str]:
+        return (self.meta, self.stream, self.active, self.live, self.tomb)
+
+
+@lru_cache(maxsize=16_384)  # asked for with every append and every look at a record
+def log_keys(ref: MessageRef) -> LogKeys:
+    """Return the keys of `ref`'s log."""
+    chat = f"{PREFIX}:{{{quote(ref.tenant)}/{quote(ref.chat_id)}}}"
+    message = f"{chat}:{quote(ref.message_id)}"
+    return LogKeys(f"{message}:meta", f"{message}:log", f"{chat}::active", f"{chat}::live", f"{message}:gone")
+
+
+def chat_keys(tenant: str, chat_id: str) -> tuple[str, str]:
+    """Return the keys of a chat's active pointer and of its messages in flight."""
+    chat = f"{PREFIX}:{{{quote(tenant)}/{quote(chat_id)}}}"
+    return f"{chat}::active", f"{chat}::live"
+
+
+def last_key(tenant: str, chat_id: str) -> str:
+    """Return the key of the chat's latest message id; unlike the active pointer it outlives the message's end."""
+    return f"{PREFIX}:{{{quote(tenant)}/{quote(chat_id)}}}::last"
+
+
+def worker_channel(worker_id: str) -> str:
+    """Return the channel on which a worker hears of stops of its messages."""
+    return f"{PREFIX}:worker:{worker_id}"
+
+
+def user_key(tenant: str, user: str) -> str:
+    """Return the key of a user's index of running messages."""
+    return f"{PREFIX}:user:{{{quote(tenant)}/{quote(user)}}}:live"
+
+
+def ref_of_meta_key(key: str) -> MessageRef:
+    """Read a meta key back into its ref; raise `InvalidId` for other keys."""
+    inner, _, rest = key.removeprefix(f"{PREFIX}:{{").partition("}:")
+    return MessageRef.parse_member(f"{inner}/{rest.removesuffix(':meta')}")

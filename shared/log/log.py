@@ -1,0 +1,379 @@
+"""Owns the log's operations: each is one Lua script or one read, all idempotent, all with a deadline.
+
+Every method raises `Unavailable` when Redis does not answer by the deadline and `StorageFull` when it is
+out of memory; what a reply means for the caller stands in `shared.log.types`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from shared.cursor import Cursor
+from shared.errors import Unavailable
+from shared.ids import MessageRef
+from shared.link import Arg, Link
+from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, log_keys, ref_of_meta_key
+from shared.log.replicas import ReplicaWait
+from shared.log.scripts import index_script, script
+from shared.log.types import (
+    TERMINAL,
+    Backup,
+    Claimed,
+    Created,
+    Ending,
+    EndState,
+    Entry,
+    Exists,
+    Meta,
+    MetaState,
+    NotClaimed,
+    Ownership,
+    Policy,
+    Refused,
+    Reply,
+    Retention,
+    StopReply,
+    random3,
+)
+
+_META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl", "ost", "drained", "told")
+PAGE = 1000
+"""Entries a read asks for at a time."""
+
+OnEnd = Callable[[MessageRef, EndState, bytes], Awaitable[None]]
+"""Told of an end that this process has written: which message, how it ended, its stored final message."""
+
+
+class Log:
+    """The log over one Redis. Safe to share between tasks; holds no state of its own."""
+
+    def __init__(
+        self,
+        link: Link,
+        retention: Retention,
+        *,
+        deadline_s: float = 5.0,
+        replicas: int = 0,
+        on_end: OnEnd | None = None,
+    ) -> None:
+        """`replicas`: how many replicas CREATE, CLAIM and the end wait for (up to 200 ms); 0 waits for none."""
+        self._link = link
+        self._retention = retention
+        self._deadline_s = deadline_s
+        self._replicas = replicas
+        self._on_end = on_end
+        self._wait_replicas = ReplicaWait(link, replicas)
+
+    @property
+    def waits_for_replicas(self) -> bool:
+        """Whether outcomes are decided, and replicated, before anybody is told."""
+        return self._replicas > 0
+
+    async def create(
+        self,
+        ref: MessageRef,
+        *,
+        owner: str,
+        body_hash: str,
+        request: bytes,
+        first: bytes,
+        policy: Policy = "single",
+        deadline_ms: int = 3_600_000,
+        most_parallel: int = 8,
+    ) -> Created | Exists | Refused:
+        """Create the message with `first` as entry 1 and make it the chat's active one.
+
+        The same `body_hash` again gives `Exists`. `replace` asks the message in flight to stop.
+        """
+        keys = log_keys(ref)
+        seen = ""
+        for _ in range(16):
+            args: tuple[Arg, ...] = (
+                ref.message_id, body_hash, seen, policy, self._retention.live_ms, random3(),
+                request, owner, first, deadline_ms, most_parallel,
+            )  # fmt: skip
+            reply = await self._script("create", (*keys.tuple, self._meta_of(ref, seen)), args)
+            match reply:
+                case [b"created", epoch]:
+                    await self._replicate()
+                    return Created(Cursor(int(epoch), 1))
+                case [b"exists", state, epoch, seq]:
+                    return Exists(cast(MetaState, state.decode()), Cursor(int(epoch), int(seq)))
+                case [b"retry", current]:
+                    seen = current.decode()
+                case [reason, *detail]:
+                    return Refused(reason.decode(), detail[0].decode() if detail else "")
+        raise Unavailable("the chat's active message keeps changing")
+
+    async def claim(
+        self,
+        ref: MessageRef,
+        *,
+        token: str,
+        lease_ms: int,
+        most_attempts: int,
+        attempts_seen: int,
+        marker: bytes,
+        channel: str,
+    ) -> Claimed | NotClaimed:
+        """Try to become the owner; `marker` is the `attempt` entry for attempt `attempts_seen + 1`."""
+        args: tuple[Arg, ...] = (
+            token, lease_ms, most_attempts, random3(), attempts_seen, marker, channel, self._retention.live_ms,
+        )  # fmt: skip
+        reply = await self._script("claim", log_keys(ref).tuple, args)
+        match reply:
+            case [b"ok", epoch, seq, attempt]:
+                await self._replicate()
+                return Claimed(Ownership(ref, token, int(epoch), int(attempt), int(seq)))
+            case [reason, *detail]:
+                return NotClaimed(reason.decode(), detail[0].decode() if detail else "")
+        raise AssertionError(reply)
+
+    async def append(
+        self,
+        own: Ownership,
+        first: int,
+        payloads: Sequence[bytes],
+        *,
+        lease_ms: int,
+        renew_ttl: bool,
+        deadline_s: float,
+    ) -> Reply:
+        """Append `payloads` as entries `first`, `first + 1`, ... and renew the lease; none at all is a heartbeat."""
+        ttl = self._retention.live_ms if renew_ttl else 0
+        args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, ttl, *payloads)
+        reply = await self._script("append", log_keys(own.ref).tuple, args, deadline_s)
+        match reply:
+            case [b"ok", seq, stop]:
+                return Reply("ok", int(seq), stop.decode())
+            case _:
+                return _reply(reply)
+
+    async def decide(self, own: Ownership, ending: Ending) -> Reply:
+        """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
+        args = (own.token, own.epoch, ending.state, ending.final, ending.end)
+        reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
+        await self._replicate()
+        return reply
+
+    async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
+        """End the message: entries not yet acknowledged from `first`, then the end. `state` tells what was decided."""
+        keep = self._retention
+        args: tuple[Arg, ...] = (
+            own.token, own.epoch, first, own.ref.message_id, ending.state, ending.final, ending.end,
+            keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
+        )  # fmt: skip
+        reply = _reply(await self._script("finish", log_keys(own.ref).tuple, args))
+        await self._replicate()
+        await self._tell(own.ref, reply, ending)
+        return reply
+
+    async def force(self, seen: Meta, ending: Ending) -> Reply:
+        """End a message that nobody owns, if it is still as `seen`; `moved` otherwise."""
+        keep = self._retention
+        args: tuple[Arg, ...] = (
+            seen.ref.message_id, ending.state, seen.epoch, seen.attempts, seen.seq, random3(), ending.final,
+            ending.end, keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
+        )  # fmt: skip
+        reply = _reply(await self._script("force", log_keys(seen.ref).tuple, args))
+        await self._replicate()
+        await self._tell(seen.ref, reply, ending)
+        return reply
+
+    async def stop(self, ref: MessageRef, reason: str = "user") -> StopReply:
+        """Write down the wish to stop and wake the owner."""
+        reply = await self._script("stop", log_keys(ref).tuple, (ref.message_id, reason))
+        status = reply[0].decode()
+        return StopReply(status, reply[1].decode() if status == "final" else "")
+
+    async def delete(self, ref: MessageRef) -> bool:
+        """Forget the content, running or not; return whether there was a message."""
+        keep = self._retention
+        reply = await self._script("delete", log_keys(ref).tuple, (ref.message_id, keep.retain_ms, keep.tombstone_ms))
+        return bool(reply[0] == b"ok")
+
+    async def release(self, own: Ownership) -> Reply:
+        """Hand the message back with its attempt refunded."""
+        return _reply(await self._script("release", log_keys(own.ref).tuple, (own.token, own.epoch)))
+
+    async def restore(
+        self, own: Ownership, backup: Backup, entries: Sequence[Entry], *, lease_ms: int, channel: str
+    ) -> Reply:
+        """Write a lost message back from its owner's memory: `entries` is the whole log, under its own ids."""
+        keys = log_keys(own.ref)
+        pairs: list[Arg] = [part for entry in entries for part in (str(entry.cursor), entry.raw)]
+        seen = ""
+        for _ in range(16):
+            args: tuple[Arg, ...] = (
+                own.ref.message_id, own.token, own.epoch, own.attempt, lease_ms, self._retention.live_ms, seen,
+                backup.body_hash, backup.owner, backup.request, backup.born, backup.deadline, channel,
+                backup.policy, *pairs,
+            )  # fmt: skip
+            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen)), args)
+            if reply[0] != b"retry":
+                return _reply(reply)
+            seen = reply[1].decode()
+        raise Unavailable("the chat's active message keeps changing")
+
+    async def meta(self, ref: MessageRef) -> Meta | None:
+        """Read the message's record; None where there is none."""
+        clock, *values = await self._script("meta", log_keys(ref).tuple, _META_FIELDS)
+        if values[0] is None:
+            return None
+        fields = {name: None if raw is None else raw.decode() for name, raw in zip(_META_FIELDS, values, strict=True)}
+        return _meta(ref, fields, int(clock))
+
+    async def backup(self, ref: MessageRef) -> Backup | None:
+        """Read what RESTORE will need; None where there is no live record."""
+        fields = ("user", "hash", "req", "born", "dl", "pol")
+        values = await self._link.call("HMGET", log_keys(ref).meta, *fields, deadline_s=self._deadline_s)
+        if values[2] is None:
+            return None
+        owner, body_hash, request, born, deadline, policy = values
+        return Backup(
+            owner.decode(), body_hash.decode(), request, int(born), int(deadline), cast(Policy, policy.decode())
+        )
+
+    async def final(self, ref: MessageRef) -> bytes | None:
+        """Read the stored final message; None where there is none (yet, or any more)."""
+        return cast("bytes | None", await self._link.call("HGET", log_keys(ref).meta, "final"))
+
+    async def request(self, ref: MessageRef) -> bytes | None:
+        """Read the stored request; None where there is none (any more)."""
+        return cast("bytes | None", await self._link.call("HGET", log_keys(ref).meta, "req"))
+
+    async def tell(self, ref: MessageRef) -> None:
+        """Write down that somebody has got the end, if the message has ended; once or often."""
+        await self._script("tell", log_keys(ref).tuple, ())
+
+    async def tombstone(self, ref: MessageRef) -> str | None:
+        """Return the owner of a message that existed and is over, None where nothing is remembered."""
+        raw = await self._link.call("GET", log_keys(ref).tomb)
+        return None if raw is None else raw.decode()
+
+    async def read(self, ref: MessageRef, start: Cursor | None, count: int = PAGE) -> list[Entry]:
+        """Read up to `count` entries from `start` itself on; from the first entry if None.
+
+        A reader that continues passes its own cursor: if the first entry that comes back is not that one,
+        the log it was reading is no longer there and it must begin anew.
+        """
+        rows = await self._link.call(
+            "XRANGE", log_keys(ref).stream, "-" if start is None else str(start), "+", "COUNT", count,
+            deadline_s=self._deadline_s,
+        )  # fmt: skip
+        return [Entry(Cursor.from_redis(row[0]), row[1][1]) for row in rows]
+
+    async def read_all(self, ref: MessageRef) -> list[Entry]:
+        """Read the whole log, page by page; what another log at the same place said is never mixed in."""
+        entries: list[Entry] = []
+        while True:
+            last = entries[-1].cursor if entries else None
+            page = await self.read(ref, last)
+            if last is not None and (not page or page[0].cursor != last):
+                entries = []  # a failover or a restore replaced what was read so far
+                continue
+            entries.extend(page if last is None else page[1:])
+            if len(page) < PAGE:
+                return entries
+
+    async def active(self, tenant: str, chat_id: str) -> str | None:
+        """Return the chat's active message id."""
+        raw = await self._link.call("GET", chat_keys(tenant, chat_id)[0])
+        return None if raw is None else raw.decode()
+
+    async def in_flight(self, tenant: str, chat_id: str) -> list[str]:
+        """Return the chat's message ids in flight, oldest first."""
+        return [raw.decode() for raw in await self._link.call("ZRANGE", chat_keys(tenant, chat_id)[1], 0, -1)]
+
+    async def watch(self, ref: MessageRef, delay_ms: int) -> None:
+        """Have a reaper look at the message `delay_ms` from now (replaces an earlier appointment)."""
+        await self._link.script(index_script("due"), (DUE,), (delay_ms, ref.member), deadline_s=self._deadline_s)
+
+    async def unwatch(self, ref: MessageRef) -> None:
+        """Cancel the appointment."""
+        await self._link.call("ZREM", DUE, ref.member)
+
+    async def overdue(self, count: int, delay_ms: int) -> list[MessageRef]:
+        """Take up to `count` messages whose time has come; they come up again in `delay_ms` unless unwatched."""
+        members = await self._link.script(
+            index_script("overdue"), (DUE,), (count, delay_ms), deadline_s=self._deadline_s
+        )
+        return [MessageRef.parse_member(member.decode()) for member in members]
+
+    async def take_sweep(self, every_ms: int) -> bool:
+        """Return whether it is the caller's turn to `sweep`: once in `every_ms`, whoever asks first."""
+        return await self._link.call("SET", SWEEP, "1", "NX", "PX", every_ms, deadline_s=self._deadline_s) is not None
+
+    async def sweep(self, position: str, count: int = 500) -> tuple[str, list[MessageRef]]:
+        """Look through a part of all records, from `position` ("0" first): where to go on ("0": done), and messages
+        that have not ended. Finds what every index has forgotten; each call is one small step for Redis.
+        """
+        after, keys = await self._link.call(
+            "SCAN", position, "MATCH", META_PATTERN, "COUNT", count, deadline_s=self._deadline_s
+        )
+        calls = (self._link.call("HGET", key, "st", deadline_s=self._deadline_s) for key in keys)
+        states = await asyncio.gather(*calls)
+        living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
+        return after.decode(), [ref_of_meta_key(key.decode()) for key in living]
+
+    async def _script(
+        self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
+    ) -> list[Any]:
+        deadline = self._deadline_s if deadline_s is None else deadline_s
+        return cast("list[Any]", await self._link.script(script(name), keys, args, deadline_s=deadline))
+
+    async def _tell(self, ref: MessageRef, reply: Reply, ending: Ending) -> None:
+        if self._on_end is not None and reply.status == "ok" and reply.state != "deleted":
+            # An earlier decision stands in the place of this ending, and its final message may be another.
+            stored = ending.final if reply.state == ending.state else await self.final(ref)
+            await self._on_end(ref, cast(EndState, reply.state), stored or ending.final)
+
+    async def _replicate(self) -> None:
+        if self._replicas:
+            await self._wait_replicas()
+
+    @staticmethod
+    def _meta_of(ref: MessageRef, message_id: str) -> str:
+        return log_keys(MessageRef(ref.tenant, ref.chat_id, message_id) if message_id else ref).meta
+
+
+def _meta(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:
+    def number(name: str) -> int:
+        return int(fields[name] or 0)
+
+    return Meta(
+        ref=ref,
+        state=cast(MetaState, fields["st"]),
+        epoch=number("ep"),
+        seq=number("seq"),
+        attempts=number("at"),
+        lease_until=number("lu"),
+        worker=fields["w"] or "",
+        stop=fields["stop"],
+        owner=fields["user"] or "",
+        born=number("born"),
+        deadline=number("dl"),
+        decided=fields["ost"],
+        drained=fields["drained"] is not None,
+        told=fields["told"] is not None,
+        now=now,
+    )
+
+
+def _reply(raw: list[Any]) -> Reply:
+    match raw:
+        case [b"ok"]:
+            return Reply("ok")
+        case [b"ok", value] if not value.isdigit():
+            return Reply("ok", state=value.decode())
+        case [b"ok", seq, *state]:
+            return Reply("ok", int(seq), state=state[0].decode() if state else "")
+        case [b"gap", seq]:
+            return Reply("gap", int(seq))
+        case [b"fenced" | b"moved" as status, state, epoch]:
+            return Reply(status.decode(), state=state.decode(), epoch=int(epoch))
+        case [status, *detail]:
+            return Reply(status.decode(), state=detail[0].decode() if detail else "")
+    raise AssertionError(raw)

@@ -1,0 +1,162 @@
+"""Owns how a Redis URL becomes a connection: links for the hot paths, redis-py for arq and for Sentinel.
+
+Also the boot check that refuses a Redis which could lose a live log by its own configuration.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from shared.errors import Unavailable, UnsafeRedis
+from shared.link import Link, Target
+
+OLDEST_REDIS = (6, 2)
+RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
+"""What redis-py does with a lost connection before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """A parsed Redis URL."""
+
+    hosts: tuple[tuple[str, int], ...]
+    path: str | None
+    service: str | None
+    username: str | None
+    password: str | None
+    database: int
+    tls: bool
+
+
+def parse_url(url: str) -> RedisUrl:
+    """Read a Redis URL; raise `ValueError` naming what is wrong with it.
+
+    `redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`,
+    `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix", "sentinel"):
+        raise ValueError("a Redis URL begins with redis://, rediss://, unix:// or sentinel://")
+    credentials, _, place = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    segments = [segment for segment in parts.path.split("/") if segment]
+    service = None
+    path = None
+    if parts.scheme == "unix":
+        if not segments:
+            raise ValueError("a unix:// Redis URL names its socket: unix:///path/to/socket")
+        path, segments = parts.path, []
+    elif parts.scheme == "sentinel":
+        if not segments:
+            raise ValueError("a sentinel:// Redis URL names its service: sentinel://host:26379/service")
+        service, segments = segments[0], segments[1:]
+    hosts = (place or "127.0.0.1").split(",")
+    if len(segments) > 1 or (len(hosts) > 1 and service is None):
+        raise ValueError("a Redis URL has one host and one database; only sentinel:// takes a list of hosts")
+    query_db = parse_qs(parts.query).get("db", ["0"])[0]
+    default_port = 26379 if service else 6379
+    return RedisUrl(
+        hosts=tuple(_host(item, default_port) for item in hosts),
+        path=path,
+        service=service,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        database=_number(segments[0] if segments else query_db, "database", 2**31 - 1),
+        tls=parts.scheme == "rediss",
+    )
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        return text.strip("[]"), default_port
+    return host.strip("[]"), _number(port, "port", 65_535)
+
+
+def _number(text: str, what: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= most):
+        raise ValueError(f"the {what} in a Redis URL is a number up to {most}")
+    return int(text)
+
+
+def resolver(url: str) -> Callable[[], Awaitable[Target]]:
+    """Return a function that says where the master is now, each time anew (through Sentinel where there is one)."""
+    parsed = parse_url(url)
+    tls = ssl.create_default_context() if parsed.tls else None
+
+    async def resolve() -> Target:
+        if parsed.service is not None:
+            address: tuple[str, int] | str = await _ask_sentinels(parsed)
+        else:
+            address = parsed.path or parsed.hosts[0]
+        return Target(address, parsed.username, parsed.password, parsed.database, tls)
+
+    return resolve
+
+
+async def _ask_sentinels(parsed: RedisUrl) -> tuple[str, int]:
+    assert parsed.service is not None
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        list(parsed.hosts), socket_timeout=0.5, socket_connect_timeout=0.5
+    )
+    try:
+        host, port = await sentinel.discover_master(parsed.service)
+    except RedisError as error:
+        raise Unavailable(f"no sentinel knows the master: {error}") from None
+    finally:
+        for node in sentinel.sentinels:
+            await node.aclose()
+    return str(host), int(port)
+
+
+def connection_pool(url: str) -> ConnectionPool:
+    """Return a redis-py pool for `url`, for arq: with time-outs, a health check and some retries.
+
+    Through Sentinel where the URL says so; each new connection then asks who the master is. `disconnect` it in the end.
+    """
+    parsed = parse_url(url)
+    common: dict[str, Any] = {
+        "username": parsed.username,
+        "password": parsed.password,
+        "db": parsed.database,
+        "socket_timeout": 5.0,
+        "socket_connect_timeout": 2.0,
+        "health_check_interval": 10,
+        "retry": RETRY,
+    }
+    if parsed.path is not None:
+        return ConnectionPool(connection_class=UnixDomainSocketConnection, path=parsed.path, **common)
+    if parsed.service is not None:
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            list(parsed.hosts), socket_timeout=0.5, socket_connect_timeout=0.5
+        )
+        return SentinelConnectionPool(parsed.service, sentinel, **common)  # type: ignore[no-untyped-call]
+    host, port = parsed.hosts[0]
+    kind = SSLConnection if parsed.tls else Connection
+    return ConnectionPool(connection_class=kind, host=host, port=port, socket_keepalive=True, **common)
+
+
+async def check_redis(link: Link) -> None:
+    """Raise `UnsafeRedis` if this server is too old or may evict keys: a live log must never vanish silently."""
+    info = _fields(await link.call("INFO", "server")) | _fields(await link.call("INFO", "memory"))
+    version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    if version < OLDEST_REDIS:
+        raise UnsafeRedis(f"Redis {info.get('redis_version')} is too old; Tailrace needs 6.2 or newer")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise UnsafeRedis(f"Redis has maxmemory-policy {policy}, which can drop a live stream; set it to noeviction")
+
+
+def _fields(raw: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in raw.decode().splitlines() if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}

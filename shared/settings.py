@@ -1,0 +1,60 @@
+"""Owns the settings both services share: read once from the environment, validated at boot, frozen.
+
+Every variable begins with `TAILRACE_`. `gateway.settings` and `worker.settings` add their own.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.log.types import Retention
+
+
+class SharedSettings(BaseSettings):
+    """What gateway and worker must agree on."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis of the log: `redis://`, `rediss://`, `unix://`, or `sentinel://host:port,host:port/service`.",
+    )
+    queue_redis_url: str = Field("", description="Redis of the queue; empty: the log's own.")
+    redis_deadline_s: float = Field(5.0, gt=0, description="How long one Redis operation may take, retries included.")
+    wait_replicas: int = Field(
+        0, ge=0, description="Replicas that must have a start, a claim and an outcome before they count (0: none)."
+    )
+    lease_ms: int = Field(8000, ge=2000, description="A worker silent for this long loses its message to another.")
+    live_ttl_s: int = Field(3600, ge=60, description="Redis forgets a running message so long after its last renewal.")
+    replay_s: int = Field(3600, ge=1, description="How long after the end the stream can still be replayed.")
+    retain_s: int = Field(86_400, ge=1, description="How long after the end the final message can be read.")
+    tombstone_s: int = Field(
+        7 * 86_400, ge=1, description="How long after the end a read answers 410 (gone) rather than 404."
+    )
+    max_attempts: int = Field(3, ge=1, description="How often a message may be attempted after workers died.")
+    message_deadline_s: int = Field(3600, ge=1, description="Total time of a message, queue and all attempts included.")
+    queue_timeout_s: int = Field(300, ge=1, description="How long a message may wait for its first worker.")
+    upstreams_file: str = Field("", description="TOML file of the models; empty: one model from `OPENAI_*`.")
+    log_level: str = Field("INFO", description="Level of the services' logs (JSON lines on stderr).")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SharedSettings:
+        if self.retain_s < self.replay_s:
+            raise ValueError(f"TAILRACE_RETAIN_S={self.retain_s} must not be below TAILRACE_REPLAY_S={self.replay_s}")
+        return self
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """How often an owner with nothing to write says that it is alive."""
+        return self.lease_ms // 4
+
+    @property
+    def retention(self) -> Retention:
+        """The periods in the log's unit."""
+        return Retention(self.live_ttl_s * 1000, self.replay_s * 1000, self.retain_s * 1000, self.tombstone_s * 1000)
+
+    @property
+    def queue_url(self) -> str:
+        """The queue's Redis."""
+        return self.queue_redis_url or self.redis_url
