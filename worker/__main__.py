@@ -1,0 +1,44 @@
+"""Runs one worker: `python -m worker`. Settings come from the environment; exit code 2 says that they are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from shared.errors import UnsafeRedis
+from shared.garbage import look_rarely
+from shared.logs import configure_logging
+from shared.models import load_models
+from worker.main import WorkerProcess
+from worker.settings import WorkerSettings
+
+
+async def _work(settings: WorkerSettings) -> None:
+    models = load_models(settings.upstreams_file, os.environ)
+    await WorkerProcess(settings, models).run()
+
+
+def main() -> int:
+    """Run until a signal; return the exit code."""
+    try:
+        settings = WorkerSettings()
+        configure_logging("worker", settings.log_level)
+        look_rarely()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(settings))
+    except (ValidationError, ValueError, UnsafeRedis) as error:
+        sys.stderr.write(f"worker: {error}\n")
+        return 2
+    except OSError as error:
+        logging.getLogger("worker").error("cannot start", extra={"reason": str(error)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Owns the queue's reading end: arq's worker with a loop of its own. arq picks jobs up and does nothing else.
+
+A job is thin: it claims a message, hands it to the supervisor and returns, so running work never sits in the queue.
+Tasks: `run` polls until cancelled; arq owns the tasks of jobs it has started, at most as many as slots are free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any, cast
+
+from arq import func
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix
+from arq.utils import timestamp_ms
+from arq.worker import Worker
+
+from shared.dispatch import Dispatcher
+from shared.errors import InvalidId, Unavailable
+from shared.ids import MessageRef
+from shared.jobs import JOB_NAME, QUEUE_NAME, decode_job_value, encode_job_value
+from shared.link import heed_cancellation
+from shared.redis import connection_pool
+from worker.failpoints import failpoint
+from worker.intake import Intake
+from worker.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+JOB_TIMEOUT_S = 10
+_AT_A_TIME = 64
+_END_JOBS_S = 2.0
+
+
+# Marks jobs as in progress, as arq does, and returns those that nobody else has.
+# KEYS 1 queue   ARGV 1 how many  2 ms until a mark is void  3 prefix of a mark  4.. job ids
+_PICK = """
+local picked = {}
+for i = 4, #ARGV do
+  if #picked >= tonumber(ARGV[1]) then break end
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) and redis.call('SET', ARGV[3] .. ARGV[i], '1', 'NX', 'PX', ARGV[2]) then
+    picked[#picked + 1] = ARGV[i]
+  end
+end
+return picked
+"""
+
+
+class _Poller(Worker):
+    """arq's worker, polled by `Queue.run` in place of its own loop, which knows no wake-up."""
+
+    polled = False
+
+    async def poll(self, most_jobs: int) -> None:
+        """Start up to `most_jobs` of the waiting jobs; raises what Redis raises."""
+        self.allow_pick_jobs = most_jobs > 0
+        self.max_jobs = min(most_jobs, _AT_A_TIME)
+        await self._poll_iteration()
+        self.polled = True
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Start those of `job_ids` that nobody has, as many as may run.
+
+        One step for all of them: arq takes four round trips for each, one after the other, which is a second for some
+        fifty jobs once the worker is busy.
+        """
+        room = self.max_jobs - self.job_counter
+        if not job_ids or room <= 0:
+            return
+        marked_ms = int(self.in_progress_timeout_s * 1000)
+        args = (str(room), str(marked_ms), in_progress_key_prefix, *(job_id.decode() for job_id in job_ids))
+        picked = cast("list[bytes]", await cast(Any, self.pool).eval(_PICK, 1, self.queue_name, *args))
+        now = timestamp_ms()
+        for raw in picked:
+            job_id = raw.decode()
+            self.job_counter += 1
+            self.tasks[job_id] = task = asyncio.create_task(self.run_job(job_id, now), name="job")
+            task.add_done_callback(self._job_over)
+
+    def _job_over(self, _: object) -> None:
+        self.job_counter -= 1
+
+
+class Queue:
+    """Reads the queue while slots are free. Survives a Redis outage of any length."""
+
+    def __init__(
+        self, url: str, intake: Intake, supervisor: Supervisor, dispatcher: Dispatcher, *, poll_s: float
+    ) -> None:
+        self._url = url
+        self._intake = intake
+        self._supervisor = supervisor
+        self._dispatcher = dispatcher
+        self._poll_s = poll_s
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.last_poll = self._loop.time()
+
+    def wake(self) -> None:
+        """Poll now: a job was queued, or a slot became free."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Poll until cancelled; jobs that were started by then are waited for, briefly."""
+        pause = 0.05
+        while True:
+            # A new one after each failure: arq loses count of its jobs when Redis breaks in the middle of starting one.
+            pool = connection_pool(self._url)
+            poller = self._poller(pool)
+            try:
+                heed_cancellation()
+                await self._poll(poller)
+            except asyncio.CancelledError:
+                await self._end_jobs(poller)
+                raise
+            except Exception as error:  # the boundary of the task: whatever breaks arq, the worker polls on
+                self.last_poll = self._loop.time()
+                log.warning("queue cannot be read", extra={"reason": type(error).__name__})
+                await self._end_jobs(poller)
+            finally:
+                await pool.disconnect()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = 0.05 if poller.polled else min(pause * 2, 1.0)
+
+    async def _poll(self, poller: _Poller) -> None:
+        while True:
+            self._wake.clear()
+            await poller.poll(self._supervisor.free)
+            heed_cancellation()
+            self.last_poll = self._loop.time()
+            try:
+                async with asyncio.timeout(self._poll_s * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _poller(self, pool: Any) -> _Poller:
+        redis = ArqRedis(pool, job_serializer=encode_job_value, job_deserializer=decode_job_value)
+        return _Poller(
+            [func(self._job, name=JOB_NAME, timeout=JOB_TIMEOUT_S, keep_result=0, max_tries=1_000_000)],
+            queue_name=QUEUE_NAME,
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=_AT_A_TIME,
+            job_timeout=JOB_TIMEOUT_S,
+            keep_result=0,
+            health_check_interval=3600,
+            job_serializer=encode_job_value,
+            job_deserializer=decode_job_value,
+            log_results=False,
+        )
+
+    async def _end_jobs(self, poller: _Poller) -> None:
+        if poller.tasks:
+            await asyncio.wait(poller.tasks.values(), timeout=_END_JOBS_S)
+        for task in poller.tasks.values():
+            task.cancel()
+
+    async def _job(self, ctx: dict[Any, Any], member: str) -> None:
+        failpoint("after_dequeue")
+        try:
+            ref = MessageRef.parse_member(member)
+        except InvalidId:
+            log.error("job names no message")
+            return
+        if not self._supervisor.reserve():
+            # Not arq's Retry: that compares the clocks of two machines. And no wake-up, or two full workers would spin.
+            await self._dispatcher.dispatch(ref, wake=False)
+            return
+        generation = None
+        try:
+            generation = await self._intake.take(ref)
+        except Unavailable:
+            log.warning("claim not known, Redis is away", extra={"chat_id": ref.chat_id, "message_id": ref.message_id})
+        finally:
+            if generation is None:
+                self._supervisor.unreserve()
+        if generation is not None:
+            self._supervisor.start(generation)
+            self.wake()  # there may be more than were picked at a time

@@ -1,0 +1,289 @@
+"""Owns one attempt at one message: upstream -> grammar -> writer -> end. Knows neither the queue nor the SDK.
+
+Tasks: the pump (reads the upstream) and the sender (`Writer.run`); both are started and cancelled by `run`, which the
+supervisor owns. Whatever cuts the attempt short arrives as one interrupt, the first one counts: a stop, a lost lease,
+a deadline, a drain. Lost on a crash: what the writer had not yet got acknowledged; another attempt takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shared import events as ev
+from shared.dispatch import Dispatcher
+from shared.errors import Unavailable
+from shared.jobs import GenerationRequest
+from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words, usage_metadata
+from shared.log.log import Log
+from shared.log.types import Ownership
+from shared.models import ModelSpec
+from shared.outline import Outline
+from worker.failpoints import failpoint
+from worker.grammar import AgentFailed, Grammar
+from worker.ledger import OutputLimit
+from worker.metrics import Metrics
+from worker.recovery import Plan, Rebase, Skip, continuation
+from worker.upstreams.base import AgentContext, Upstream, UpstreamError
+from worker.writer import NotOurs, Signal, Writer, end_task
+
+log = logging.getLogger(__name__)
+
+Cause = Literal["stop", "fenced", "ended", "cut_off", "storage_full", "drain", "silent", "deadline"]
+CLOSE_S = 1.0
+"""How long an upstream may take to close before it is left to itself."""
+_FAILED_BY: dict[str, str] = {
+    "silent": "upstream_timeout",
+    "deadline": "deadline_exceeded",
+    "storage_full": "storage_full",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long what may take; `total_s` counts from now."""
+
+    first_token_s: float
+    silence_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an attempt works with."""
+
+    store: Log
+    dispatcher: Dispatcher
+    metrics: Metrics
+    upstream: Upstream | None
+    spec: ModelSpec | None
+    unfit_for_prefill: set[str]
+    """Names of models that refused to continue; shared by the worker's attempts."""
+
+
+class Generation:
+    """One attempt. `run` drives it; `tick`, `interrupt` and `hint` may be called at any time from the same loop."""
+
+    def __init__(
+        self, own: Ownership, request: GenerationRequest, plan: Plan, parts: Parts, deadlines: Deadlines
+    ) -> None:
+        self.own = own
+        self._request = request
+        self._plan = plan
+        self._parts = parts
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._interrupted: asyncio.Future[Cause] = self._loop.create_future()
+        self._began = self._progress = self._loop.time()
+        self._first_token = False
+        self._usage = plan.usage or ev.Usage()
+        self._grammar = Grammar(own.ref.message_id, plan.outline, plan.parts)
+        self._skip: Skip | None = None
+        self.writer: Writer  # set by `use`, since the two need each other
+        self.context: AgentContext
+
+    def use(self, writer: Writer, context: AgentContext) -> None:
+        """Give the attempt its writer and its upstream's context, before `run`."""
+        self.writer = writer
+        self.context = context
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What every log line about this attempt says."""
+        ref = self.own.ref
+        return {
+            "tenant": ref.tenant,
+            "chat_id": ref.chat_id,
+            "message_id": ref.message_id,
+            "attempt": self.own.attempt,
+            "model": self._request.model,
+        }
+
+    def interrupt(self, cause: Cause) -> None:
+        """Cut the attempt short, unless something else already has."""
+        if not self._interrupted.done():
+            self._interrupted.set_result(cause)
+
+    def signal(self, signal: Signal) -> None:
+        """Hear from the writer."""
+        self.interrupt(signal)
+
+    def hint(self) -> None:
+        """Hear that a stop may have been asked for: the reply to a heartbeat will tell."""
+        self.writer.beat()
+
+    def tick(self, now: float) -> None:
+        """Look at the deadlines and the lease; called several times a second."""
+        lease = self.writer.lease
+        if lease.left_s(now) <= 0:
+            self.interrupt("storage_full" if self.writer.storage_full else "cut_off")
+        elif lease.beat_due(now):
+            self.writer.beat()
+        if self.writer.full:
+            self._progress = now  # it is Redis that is slow, not the upstream
+        if now - self._began > self._deadlines.total_s:
+            self.interrupt("deadline")
+        limit = self._deadlines.silence_s if self._first_token else self._deadlines.first_token_s
+        if now - self._progress > limit:
+            self.interrupt("silent")
+
+    def add_usage(self, usage: ev.Usage) -> None:
+        """Count tokens of one model call."""
+        self._usage += usage
+        self._parts.metrics.tokens.labels("input").inc(usage.input_tokens)
+        self._parts.metrics.tokens.labels("output").inc(usage.output_tokens)
+
+    async def run(self) -> str:
+        """Drive the attempt to its end and return what became of it, for the metrics.
+
+        Cancelling abandons the message as a crash would: nothing more is written, another attempt takes over.
+        """
+        sender = asyncio.create_task(self.writer.run(), name="sender")
+        pump = asyncio.create_task(self._pump(), name="pump")
+        try:
+            either: set[asyncio.Future[Any]] = {pump, self._interrupted}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            cause = None if pump.done() or not self._interrupted.done() else self._interrupted.result()
+            self.context.keep_upstream = cause in ("drain", "cut_off", "fenced")
+            await self._close_pump(pump)
+            # Lost while the last events were on their way: there is nothing left to end.
+            if self._interrupted.done() and self._interrupted.result() in ("fenced", "ended", "cut_off"):
+                cause = self._interrupted.result()
+        finally:
+            await self._close_pump(pump)
+            await end_task(sender)
+        if not sender.cancelled() and (error := sender.exception()) is not None:
+            log.error("writing failed", extra=self.fields, exc_info=error)
+            return "abandoned"
+        try:
+            return await self._conclude(cause, pump)
+        except NotOurs:
+            return "fenced"
+        except Unavailable:
+            log.warning("end not written, Redis is away", extra=self.fields)
+            return "abandoned"
+
+    async def _close_pump(self, pump: asyncio.Task[None]) -> None:
+        if not pump.done():
+            pump.cancel()
+            await asyncio.wait({pump}, timeout=CLOSE_S)
+            if not pump.done():
+                log.error("upstream ignores its cancellation", extra=self.fields)
+        if pump.done() and not pump.cancelled():
+            pump.exception()  # looked at, so that asyncio does not report it as forgotten
+
+    async def _conclude(self, cause: Cause | None, pump: asyncio.Task[None]) -> str:
+        match cause:
+            case "fenced" | "ended":
+                return "fenced"
+            case "cut_off" | "drain":
+                # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
+                await self.writer.release()
+                await self._parts.dispatcher.dispatch(self.own.ref)
+                return "released"
+            case "stop":
+                return await self._end("aborted", None)
+            case None:
+                error = self._pump_failure(pump)
+                return await self._end("failed" if error else "done", error)
+            case _:
+                return await self._end("failed", failure(_FAILED_BY[cause]))
+
+    async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
+        usage = self._usage if self._usage != ev.Usage() else None
+        if self._plan.ended is not None:
+            state = self._plan.ended
+            error = failure("upstream_error") if state == "failed" else None
+        elif state == "done":
+            for event in self._grammar.finish(usage_metadata(usage) if usage else {}):
+                self.writer.put(event)
+        else:
+            closing = self._grammar.break_off()
+            if self._skip is not None and not self._skip.over:  # the grammar is still behind the log
+                closing = self._plan.outline.endings(self.own.ref.message_id)
+            for event in (*closing, *last_words(state, error)):
+                self.writer.put(event)
+        failpoint("before_finish")
+        stands = await self.writer.finish(state, ev.End(state, self.own.attempt, usage, error))
+        failpoint("after_finish")
+        if error is not None and stands == "failed":
+            self._parts.metrics.failures.labels(error.code).inc()
+            log.info("generation failed", extra={**self.fields, "code": error.code})
+        await self._parts.store.watch(self.own.ref, FAILOVER_WINDOW_MS)
+        return stands
+
+    def _pump_failure(self, pump: asyncio.Task[None]) -> ev.Failure | None:
+        error = pump.exception()
+        match error:
+            case None:
+                return None
+            case UpstreamError():
+                return ev.Failure(error.code, str(error))
+            case AgentFailed():
+                return failure("agent_error", str(error))
+            case OutputLimit():
+                return failure("output_limit")
+            case _:
+                log.error("agent raised", extra=self.fields, exc_info=error)
+                return failure("agent_error")
+
+    async def _pump(self) -> None:
+        plan = self._plan
+        if plan.ended is not None:
+            return
+        upstream = self._parts.upstream
+        if upstream is None:
+            raise UpstreamError("model_not_found")
+        if plan.mode in ("continue", "reattach"):
+            go_on = self._continue if plan.mode == "continue" else self._reattach
+            try:
+                return await go_on(upstream, plan)
+            except UpstreamError as error:
+                if error.code != "upstream_rejected" or self._first_token:
+                    raise
+            if plan.mode == "continue":
+                self._parts.unfit_for_prefill.add(self._request.model)
+            log.warning("upstream does not go on, restarting", extra={**self.fields, "mode": plan.mode})
+            self._restart("upstream_error")
+        elif plan.mode == "restart":
+            self._restart(plan.reason)
+        await self._drain_upstream(upstream, self._request, None)
+
+    async def _continue(self, upstream: Upstream, plan: Plan) -> None:
+        assert self._parts.spec is not None
+        request, shown = continuation(self._request, self._parts.spec, plan.partial)
+        await self._drain_upstream(upstream, request, Rebase(shown))
+
+    async def _reattach(self, upstream: Upstream, plan: Plan) -> None:
+        # The replay begins at the beginning, and so does its grammar; what the log has is left out behind it.
+        self._grammar = Grammar(self.own.ref.message_id, Outline())
+        self._skip = Skip(plan.content)
+        self.context.upstream_id = plan.upstream_id
+        await self._drain_upstream(upstream, self._request, None)
+
+    def _restart(self, reason: str) -> None:
+        self._skip = None
+        self.context.upstream_id = ""
+        self.writer.put(ev.Reset(1, reason))
+        self._grammar = Grammar(self.own.ref.message_id, Outline())
+
+    async def _drain_upstream(self, upstream: Upstream, request: GenerationRequest, rebase: Rebase | None) -> None:
+        writer, feed, counter = self.writer, self._grammar.feed, self._parts.metrics.events
+        time = self._loop.time
+        async with aclosing(upstream(request, self.context)) as events:
+            async for event in events:
+                self._progress = time()
+                self._first_token = self._first_token or not isinstance(event, ev.Upstream)
+                counter.inc()
+                if rebase is not None:
+                    event = rebase.feed(event)
+                writer.ledger.check_room(event)
+                for written in feed(event):
+                    fresh = written if self._skip is None else self._skip.feed(written)
+                    if fresh is not None:
+                        writer.put(fresh)
+                if writer.full:
+                    await writer.wait_room()

@@ -1,0 +1,158 @@
+"""Owns a message's entries in the worker's memory: what was written before, what we wrote, what still waits.
+
+The log in Redis can lose its tail; this can write it again. An entry gets its seq when it is encoded and keeps seq and
+bytes for ever after, sent or not. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from shared import events as ev
+from shared.cursor import Cursor
+from shared.fold import Delta, part_and_text
+from shared.log.types import Entry
+
+_ENTRY_OVERHEAD = 256
+_LONGEST_ESCAPE = 6
+"""Bytes that one character may take in JSON, as in \\u0000."""
+
+
+class OutputLimit(Exception):
+    """Raised when a message has reached its limit on bytes or entries."""
+
+
+class _Run:
+    """Deltas to one part that wait together and will become one entry."""
+
+    __slots__ = ("kind", "part", "size", "texts")
+
+    def __init__(self, delta: Delta, part: str, text: str, size: int) -> None:
+        self.kind = type(delta)
+        self.part = part
+        self.texts = [text]
+        self.size = size
+
+
+class Ledger:
+    """All entries of one message, in three stretches: before our claim, ours (from the marker on), not yet encoded."""
+
+    def __init__(
+        self, prior: Sequence[Entry], epoch: int, marker: bytes, *, max_entry: int, max_bytes: int, max_entries: int
+    ) -> None:
+        """`prior` is the whole log before our marker entry."""
+        self._prior = prior
+        self._epoch = epoch
+        self._own = [marker]
+        self._marker_seq = len(prior) + 1
+        self._waiting: list[_Run | bytes] = []
+        self._longest_delta = max((max_entry - _ENTRY_OVERHEAD) // _LONGEST_ESCAPE, 1)
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._encoded_bytes = sum(len(entry.raw) for entry in prior) + len(marker)
+        self.waiting_bytes = 0
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last encoded entry."""
+        return self._marker_seq + len(self._own) - 1
+
+    @property
+    def marker_seq(self) -> int:
+        return self._marker_seq
+
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def check_room(self, event: ev.Event) -> None:
+        """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it."""
+        size = _size(part_and_text(event)[1]) if isinstance(event, Delta) else 0
+        if (
+            self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
+            or self.last_seq + len(self._waiting) >= self._max_entries
+        ):
+            raise OutputLimit
+
+    def put(self, event: ev.Event) -> None:
+        """Take an event; deltas of a run become one entry. Raise `TypeError` for what has no JSON form."""
+        if isinstance(event, Delta):
+            part, text = part_and_text(event)
+            size = _size(text)
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, _Run) and last.kind is type(event) and last.part == part:
+                last.texts.append(text)
+                last.size += size
+            else:
+                self._waiting.append(_Run(event, part, text, size))
+            self.waiting_bytes += size
+        else:
+            payload = encode(event)
+            self._waiting.append(payload)
+            self.waiting_bytes += len(payload)
+
+    def encode(self) -> None:
+        """Give everything that waits its seq and bytes."""
+        waiting, self._waiting = self._waiting, []
+        self.waiting_bytes = 0
+        start = len(self._own)
+        for item in waiting:
+            if isinstance(item, bytes):
+                self._own.append(item)
+            else:
+                self._own.extend(self._pieces(item))
+        self._encoded_bytes += sum(map(len, self._own[start:]))
+
+    def unsent(self, acked: int, most_bytes: int | None) -> list[bytes]:
+        """Return encoded entries after `acked`, up to `most_bytes` (but one at least); all if None."""
+        start = acked - self._marker_seq + 1
+        if most_bytes is None:
+            return self._own[start:]
+        end, size = start, 0
+        while end < len(self._own) and (end == start or size + len(self._own[end]) <= most_bytes):
+            size += len(self._own[end])
+            end += 1
+        return self._own[start:end]
+
+    def entries(self) -> list[Entry]:
+        """Return the whole log as it should be, for RESTORE."""
+        own = (Entry(Cursor(self._epoch, self._marker_seq + i), raw) for i, raw in enumerate(self._own))
+        return [*self._prior, *own]
+
+    def events(self) -> Iterator[ev.Event]:
+        """Yield every event of the log as it should be, decoded."""
+        for entry in self._prior:
+            yield ev.decode_event(entry.raw)
+        for raw in self._own:
+            yield ev.decode_event(raw)
+
+    def _pieces(self, run: _Run) -> Iterator[bytes]:
+        text = run.texts[0] if len(run.texts) == 1 else "".join(run.texts)
+        for start in range(0, len(text), self._longest_delta):
+            yield encode(run.kind(run.part, text[start : start + self._longest_delta]))
+
+
+def encode(event: ev.Event) -> bytes:
+    """Encode an event; half a surrogate pair, which is no text, becomes U+FFFD."""
+    try:
+        return ev.encode_event(event)
+    except UnicodeEncodeError:
+        return ev.encode_event(_scrubbed(event))
+
+
+def _scrubbed(event: ev.Event) -> ev.Event:
+    def scrub(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if isinstance(value, dict):
+            return {scrub(key): scrub(item) for key, item in value.items()}
+        return [scrub(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return type(event)(**{key: scrub(value) for key, value in msgspec.structs.asdict(event).items()})
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,99 @@
+"""Owns what every upstream has in common: the shape of a generation, its context and its errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
+
+from shared.errors import GENERATION_CODES
+from shared.events import Event, Usage
+from shared.ids import MessageRef, quote
+from shared.jobs import GenerationRequest
+from shared.message import Message
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class UpstreamError(Exception):
+    """Raised by an upstream that cannot go on. `code` is one of `GENERATION_CODES`; the text is fit for viewers."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        retryable: bool = False,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message or GENERATION_CODES[code])
+        self.code = code
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class AgentContext:
+    """What a generation may use besides its request. One per attempt; worthless once the generator has ended."""
+
+    ref: MessageRef
+    attempt: int
+    prior: Message | None
+    """What earlier attempts wrote, the void text of a restart included; None on a first attempt."""
+    client: Callable[[], httpx.AsyncClient]
+    report: Callable[[Usage], None] = field(repr=False)
+    upstream_id: str = ""
+    """The run to attach to again, where the upstream has such."""
+    keep_upstream: bool = False
+    """Set before the generator is closed if another attempt may want to attach to the upstream's run."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What calls upstream say about where they come from; the request id is a fresh one for every call."""
+        return {
+            "x-request-id": uuid4().hex,
+            "x-tailrace-message": quote(self.ref.message_id),
+            "x-tailrace-attempt": str(self.attempt),
+        }
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """An HTTP client shared by all generations of the worker; do not close it."""
+        return self.client()
+
+    def add_usage(self, usage: Usage) -> None:
+        """Count the tokens of one model call towards the message."""
+        self.report(usage)
+
+
+class Upstream(Protocol):
+    """An async generator function of events. Closing the generator closes the upstream call.
+
+    It may yield bare deltas (id ""): the grammar opens, names and closes parts, steps and the answer. Without a
+    `Finish` the answer counts as finished with reason `stop` once the generator ends by itself.
+    """
+
+    def __call__(self, request: GenerationRequest, context: AgentContext, /) -> AsyncGenerator[Event, None]: ...
+
+
+_SECRETS = re.compile(
+    r"(?i:bearer|basic)\s+\S+"  # credentials in an echoed header
+    r"|\b(?:sk|pk|rk|key|tok)[-_][\w-]{6,}"  # keys by their usual prefixes
+    r"|\b[A-Za-z0-9+_=-]{32,}"  # anything long and random
+    r"|[a-z][a-z0-9+.-]*://\S+"  # where the server is
+    r"|(?<![\w.])(?:[A-Za-z]:)?(?:[\\/][\w.@+-]+){2,}[\\/]?"  # its files
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"  # its addresses
+)
+_LONGEST = 200
+
+
+def clean(text: object) -> str:
+    """Return an upstream's own words fit for a stranger: one short line without keys, paths, URLs and addresses."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in str(text)[:2000]).split())
+    words = _SECRETS.sub("[...]", words)
+    return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"

@@ -1,0 +1,103 @@
+"""Owns calling a Chat Completions API: the SDK for auth, base URLs and errors, raw bytes for the stream.
+
+The SDK's per-chunk models cost more than all the rest of a token's way together, so its response is read as bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import openai
+
+from shared.events import Event
+from shared.jobs import GenerationRequest
+from shared.models import ModelSpec
+from worker.upstreams.base import AgentContext, UpstreamError
+from worker.upstreams.chat_events import DONE, ChatEvents
+from worker.upstreams.failures import from_sdk
+from worker.upstreams.retry import RetryBudget, with_retries
+from worker.upstreams.sse import EventTooLong, SseSplitter
+
+TRAILER_S = 5.0
+"""How long usage and `[DONE]` are waited for once the model has said why it finished."""
+OURS = frozenset(("model", "messages", "stream", "stream_options", "extra_headers", "extra_query", "extra_body"))
+"""Parameters that a request does not decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletions:
+    """One model of one Chat Completions API, as an `Upstream`."""
+
+    spec: ModelSpec
+    client: openai.AsyncOpenAI
+    budget: RetryBudget
+
+    async def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+        """Yield the answer; raise `UpstreamError` if it cannot be had or breaks."""
+        fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
+        async with aclosing(with_retries(lambda: self._once(request, context), self.budget, fields)) as events:
+            async for event in events:
+                yield event
+
+    async def _once(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+        chunks = ChatEvents()
+        try:
+            async with aclosing(self._data(request, context)) as stream:
+                async for data in stream:
+                    for event in chunks.feed(data):
+                        yield event
+                    if chunks.finished or chunks.done:
+                        break
+                for event in await _trailer(stream, chunks):
+                    yield event
+        finally:
+            if chunks.usage is not None:
+                context.add_usage(chunks.usage)
+        for event in chunks.close():
+            yield event
+
+    async def _data(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[bytes, None]:
+        splitter = SseSplitter()
+        try:
+            async with self.client.chat.completions.with_streaming_response.create(
+                model=self.spec.model,
+                messages=[],
+                stream=True,
+                extra_body=self._body(request),
+                extra_headers=context.headers,
+            ) as response:
+                async for chunk in response.iter_bytes():
+                    for data in splitter.feed(chunk):
+                        yield data
+            for data in splitter.close():
+                yield data
+        except EventTooLong:
+            raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
+        except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            raise from_sdk(error, time.time()) from None
+
+    def _body(self, request: GenerationRequest) -> dict[str, Any]:
+        body = {key: value for key, value in request.params.items() if key not in OURS}
+        options = request.params.get("stream_options")
+        body["messages"] = request.messages
+        body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        return body
+
+
+async def _trailer(stream: AsyncGenerator[bytes, None], chunks: ChatEvents) -> list[Event]:
+    """Read on after the model's last word, for usage; what breaks there breaks nothing. Returns late content."""
+    late: list[Event] = []
+    if chunks.finished and not chunks.done:
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(TRAILER_S):
+                async for data in stream:
+                    late += chunks.feed(data)
+                    if data.startswith(DONE):
+                        break
+    return late

@@ -1,0 +1,209 @@
+"""Owns the meaning of Chat Completions chunks: data of one server-sent event in, events out. No I/O.
+
+Servers differ in everything but the idea; what was seen in the wild is accepted here so that nobody behind it has to
+know. The answer counts as finished only if a `finish_reason` came.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from shared import events as ev
+from worker.upstreams.base import UpstreamError
+from worker.upstreams.failures import from_event
+from worker.upstreams.tool_calls import ToolCalls
+
+DONE = b"[DONE]"
+
+
+class _Delta(Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(Struct):
+    index: Any = 0
+    delta: _Delta | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
+
+
+_decoder: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
+
+_REASONS: dict[str, ev.FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+    "function_call": "tool-calls",
+    "tool_use": "tool-calls",
+    "error": "error",
+}
+
+
+class ChatEvents:
+    """Reads the chunks of one answer. `finished` tells whether the model said why it ended."""
+
+    def __init__(self) -> None:
+        self.reason: ev.FinishReason | None = None
+        self.usage: ev.Usage | None = None
+        self.done = False
+        self._half = ""
+        self._tools = ToolCalls()
+
+    @property
+    def finished(self) -> bool:
+        return self.reason is not None
+
+    def feed(self, data: bytes) -> list[ev.Event]:
+        """Return what one event's data says; raise `UpstreamError` if it is an error or not a chunk at all."""
+        if data.startswith(DONE):
+            self.done = True
+            return []
+        if not data.strip():
+            return []
+        chunk = self._decode(data)
+        if chunk.usage is not None:
+            self.usage = read_usage(chunk.usage) or self.usage
+        if chunk.choices:
+            return self._choice(chunk.choices[0])
+        self._raise_error(chunk)
+        return []
+
+    def close(self) -> list[ev.Event]:
+        """Return the events of the end; raise `UpstreamError` if the model never said that it finished."""
+        if self.reason is None:
+            raise UpstreamError("upstream_interrupted", retryable=True)
+        return [*self._tools.close(), ev.Finish(self.reason)]
+
+    def _decode(self, data: bytes) -> _Chunk:
+        try:
+            try:
+                return _decoder.decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if b"\\u" not in data:
+                    raise
+                return _decoder.decode(self._mend(data))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            text = "The model's stream is not in the form expected."
+            raise UpstreamError("upstream_error", text, retryable=True) from None
+
+    def _mend(self, data: bytes) -> bytes:
+        """Put surrogate pairs together that a server cut into two chunks; what stays half becomes U+FFFD."""
+        body = json.loads(data)
+        delta = body["choices"][0]["delta"] if isinstance(body, dict) and body.get("choices") else {}
+        content = delta.get("content")
+        if isinstance(content, str):
+            content, self._half = self._half + content, ""
+            if content and "\ud800" <= content[-1] <= "\udbff":
+                content, self._half = content[:-1], content[-1]
+            delta["content"] = content
+        text = json.dumps(body, ensure_ascii=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+    def _choice(self, choice: _Choice) -> list[ev.Event]:
+        if choice.index not in (0, None):
+            return []  # n > 1: a message has one answer
+        delta = choice.delta
+        if choice.finish_reason is not None and self.reason is None:
+            self.reason = _REASONS.get(str(choice.finish_reason).lower(), "other")
+        if delta is None:
+            return []
+        content = delta.content
+        out: list[ev.Event] = []
+        thought = _reasoning(delta)
+        if thought:
+            out.append(ev.ReasoningDelta("", thought))
+        if content:
+            if isinstance(content, list):
+                _parts(content, out)
+            elif isinstance(content, str):
+                out.append(ev.TextDelta("", content))
+        if delta.refusal and isinstance(delta.refusal, str):
+            out.append(ev.TextDelta("", delta.refusal))
+        if delta.tool_calls:
+            out += self._tools.feed(delta.tool_calls)
+        return out
+
+    @staticmethod
+    def _raise_error(chunk: _Chunk) -> None:
+        if chunk.error is not None and chunk.error is not False:
+            raise from_event(chunk.error)
+        if chunk.object == "error" or (chunk.choices is None and chunk.detail is not None):
+            raise from_event(chunk.message or chunk.detail)
+
+
+def _reasoning(delta: _Delta) -> str:
+    """Return the reasoning text. Servers send it under up to three names at once: it is the same text, told once."""
+    for text in (delta.reasoning_content, delta.reasoning):
+        if text and isinstance(text, str):
+            return text
+    if isinstance(delta.reasoning_details, list):
+        return "".join(
+            detail["text"]
+            for detail in delta.reasoning_details
+            if isinstance(detail, dict) and isinstance(detail.get("text"), str)
+        )
+    return ""
+
+
+def _parts(content: list[Any], out: list[ev.Event]) -> None:
+    """Read content that is a list of parts (Mistral): text, and thinking that is again a list of parts."""
+    for part in content:
+        if not isinstance(part, dict):
+            continue
+        if isinstance(part.get("text"), str):
+            out.append(ev.TextDelta("", part["text"]))
+        elif isinstance(part.get("thinking"), list):
+            inner: list[ev.Event] = []
+            _parts(part["thinking"], inner)
+            out += [ev.ReasoningDelta("", piece.delta) for piece in inner if isinstance(piece, ev.TextDelta)]
+
+
+def read_usage(raw: object) -> ev.Usage | None:
+    """Read a usage object of either API; None if it is none."""
+    if not isinstance(raw, dict):
+        return None
+    taken = _count(raw, "prompt_tokens", "input_tokens")
+    given = _count(raw, "completion_tokens", "output_tokens")
+    total = _count(raw, "total_tokens") or taken + given
+    if not total:
+        return None
+    inside, outside = _details(raw, "prompt", "input"), _details(raw, "completion", "output")
+    return ev.Usage(taken, given, total, _count(outside, "reasoning_tokens"), _count(inside, "cached_tokens"))
+
+
+def _details(raw: dict[str, Any], *kinds: str) -> dict[str, Any]:
+    for kind in kinds:
+        value = raw.get(f"{kind}_tokens_details")
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _count(raw: dict[str, Any], *names: str) -> int:
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    return 0

@@ -1,0 +1,79 @@
+"""Owns making upstreams from the models file; the only place that reads a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import httpx
+import httpx2
+import openai
+from openai import DefaultAioHttpClient
+
+from shared.models import Models, ModelSpec
+from worker.settings import WorkerSettings
+from worker.upstreams.agent import load_agent
+from worker.upstreams.base import Upstream
+from worker.upstreams.chat_completions import ChatCompletions
+from worker.upstreams.responses import Responses
+from worker.upstreams.retry import RetryBudget
+
+
+class Upstreams:
+    """The worker's upstreams by model name, and the connections that they share."""
+
+    def __init__(self, models: Models, settings: WorkerSettings, environment: Mapping[str, str]) -> None:
+        """Raise `ValueError` if an agent cannot be imported. Call `close` in the end."""
+        self.models = models
+        self._settings = settings
+        self._environment = environment
+        self._http: httpx.AsyncClient | None = None
+        self._clients: list[openai.AsyncOpenAI] = []
+        self._upstreams = {spec.name: self._make(spec) for spec in models}
+
+    def get(self, name: str) -> Upstream | None:
+        """Return the upstream of that model."""
+        return self._upstreams.get(name)
+
+    def http(self) -> httpx.AsyncClient:
+        """Return the HTTP client that agents share."""
+        if self._http is None:
+            timeout = httpx.Timeout(self._settings.silence_s, connect=self._settings.connect_s)
+            self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
+        return self._http
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients:
+            await client.close()
+        if self._http is not None:
+            await self._http.aclose()
+
+    def _make(self, spec: ModelSpec) -> Upstream:
+        budget = RetryBudget(self._settings.retry_s, self._settings.retry_times)
+        match spec.kind:
+            case "agent":
+                return load_agent(spec.agent)
+            case "chat_completions":
+                return ChatCompletions(spec, self._client(spec), budget)
+            case "responses":
+                return Responses(spec, self._client(spec), budget)
+
+    def _client(self, spec: ModelSpec) -> openai.AsyncOpenAI:
+        slots = self._settings.worker_slots
+        http = DefaultAioHttpClient(
+            # Silence is judged by tokens, not by bytes: pings would keep a read timeout from ever firing.
+            timeout=httpx2.Timeout(None, connect=self._settings.connect_s),
+            limits=httpx2.Limits(max_connections=slots + 16, max_keepalive_connections=min(slots, 100)),
+            # A redirect could lead into the private network; an upstream's URL is configured, not negotiated.
+            follow_redirects=False,
+        )
+        client = openai.AsyncOpenAI(
+            api_key=(self._environment.get(spec.key_env) if spec.key_env else None) or "none",
+            base_url=spec.url,
+            max_retries=0,
+            default_headers=spec.extra_headers,
+            http_client=http,
+            timeout=httpx2.Timeout(None, connect=self._settings.connect_s),
+        )
+        self._clients.append(client)
+        return client

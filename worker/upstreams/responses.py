@@ -1,0 +1,134 @@
+"""Owns calling a Responses API, in the foreground or in the background, where a run outlives its connection.
+
+In the background the run is attached to again after a break, by this attempt or by a later one on another worker, and
+is cancelled upstream when the message is stopped: closing the connection would leave it running, and billed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import openai
+
+from shared.events import Event, Upstream
+from shared.jobs import GenerationRequest
+from shared.models import ModelSpec
+from worker.upstreams.base import AgentContext, UpstreamError
+from worker.upstreams.failures import from_sdk
+from worker.upstreams.responses_events import ResponsesEvents
+from worker.upstreams.responses_input import responses_body
+from worker.upstreams.retry import RetryBudget, with_retries
+from worker.upstreams.sse import EventTooLong, SseSplitter
+
+log = logging.getLogger(__name__)
+
+CANCEL_WITHIN_S = 0.8
+_BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """One model of one Responses API, as an `Upstream`."""
+
+    spec: ModelSpec
+    client: openai.AsyncOpenAI
+    budget: RetryBudget
+
+    async def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+        """Yield the answer; with `context.upstream_id` that of the run of this name, from its beginning.
+
+        Raises `UpstreamError` if it cannot be had or breaks.
+        """
+        fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
+        async with aclosing(with_retries(lambda: self._run(request, context), self.budget, fields)) as events:
+            async for event in events:
+                yield event
+
+    async def _run(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+        reader = ResponsesEvents()
+        reader.response_id = context.upstream_id
+        try:
+            async with aclosing(self._read(request, reader, context)) as events:
+                async for event in events:
+                    if self.spec.background or not isinstance(event, Upstream):
+                        yield event
+            for event in reader.close():
+                yield event
+        finally:
+            if reader.usage is not None:
+                context.add_usage(reader.usage)
+            if self.spec.background and reader.response_id and not reader.finished and not context.keep_upstream:
+                await self._cancel(reader.response_id, context)
+
+    async def _read(
+        self, request: GenerationRequest, reader: ResponsesEvents, context: AgentContext
+    ) -> AsyncGenerator[Event, None]:
+        """Read to the end of the run, attaching to it again when the connection breaks, as often as may be."""
+        if reader.response_id:
+            yield Upstream(reader.response_id)
+        breaks = 0
+        while True:
+            attached = reader.response_id
+            try:
+                async with aclosing(self._data(request, context, attached, reader.number)) as stream:
+                    async for data in stream:
+                        for event in reader.feed(data):
+                            yield event
+                        if reader.finished:
+                            return
+                raise UpstreamError("upstream_interrupted", retryable=True)
+            except UpstreamError as error:
+                breaks += 1
+                again = self.spec.background and reader.response_id and error.code == "upstream_interrupted"
+                if not again or breaks > self.budget.times:
+                    raise
+            log.info("attaching to the upstream's run again", extra={"breaks": breaks})
+            await asyncio.sleep(min(self.budget.first_pause_s * breaks, self.budget.longest_pause_s))
+
+    async def _data(
+        self, request: GenerationRequest, context: AgentContext, attach: str, after: int
+    ) -> AsyncGenerator[bytes, None]:
+        splitter = SseSplitter()
+        api, headers = self.client.responses.with_streaming_response, context.headers
+        try:
+            if attach:
+                more: dict[str, Any] = {"starting_after": after} if after >= 0 else {}
+                call = api.retrieve(attach, stream=True, extra_headers=headers, **more)
+            else:
+                call = api.create(
+                    model=self.spec.model,
+                    input=[],
+                    stream=True,
+                    extra_body=self._body(request),
+                    extra_headers=headers,
+                )
+            async with call as response:
+                async for chunk in response.iter_bytes():
+                    for data in splitter.feed(chunk):
+                        yield data
+            for data in splitter.close():
+                yield data
+        except EventTooLong:
+            raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
+        except _BROKEN as error:
+            raise from_sdk(error, time.time()) from None
+
+    def _body(self, request: GenerationRequest) -> dict[str, Any]:
+        body = responses_body(request)
+        if self.spec.background:
+            body |= {"background": True, "store": True}
+        return body
+
+    async def _cancel(self, response_id: str, context: AgentContext) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_WITHIN_S):
+                await self.client.responses.cancel(response_id, extra_headers=context.headers)
+        except (TimeoutError, *_BROKEN) as error:
+            log.warning("upstream's run not cancelled", extra={"reason": type(error).__name__})

@@ -1,0 +1,152 @@
+"""Owns the meaning of Responses stream events: data of one server-sent event in, events out. No I/O.
+
+Servers leave out numbers and indexes, send their deltas only at the end, or both forms of reasoning at once; each
+text is told once. The answer counts as finished only if the response said that it is completed or incomplete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shared import events as ev
+from worker.upstreams.base import UpstreamError
+from worker.upstreams.chat_events import read_usage
+from worker.upstreams.failures import from_event
+from worker.upstreams.tool_calls import tool_input
+
+_INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
+
+
+class ResponsesEvents:
+    """Reads the events of one response. The same events give the same result, so that a replay can be matched."""
+
+    def __init__(self) -> None:
+        self.response_id = ""
+        self.number = -1
+        """The highest sequence number seen."""
+        self.reason: ev.FinishReason | None = None
+        self.usage: ev.Usage | None = None
+        self._calls: dict[object, tuple[str, str]] = {}
+        self._inputs_told: set[str] = set()
+        self._reasoning = ""
+        self._told: set[tuple[object, object]] = set()
+        self._sources = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.reason is not None
+
+    def feed(self, data: bytes) -> list[ev.Event]:
+        """Return what one event says; raise `UpstreamError` if it is an error or no event at all."""
+        if data.startswith(b"[DONE]") or not data.strip():
+            return []
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            event = None
+        if not isinstance(event, dict):
+            raise UpstreamError("upstream_error", "The model's stream is not in the form expected.", retryable=True)
+        number = event.get("sequence_number")
+        if isinstance(number, int):
+            self.number = max(self.number, number)
+        return self._read(str(event.get("type", "")), event)
+
+    def close(self) -> list[ev.Event]:
+        """Return the events of the end; raise `UpstreamError` if the response never came to one."""
+        if self.reason is None:
+            raise UpstreamError("upstream_interrupted", retryable=True)
+        reason = "tool-calls" if self.reason == "stop" and self._inputs_told else self.reason
+        return [ev.Finish(reason)]
+
+    def _read(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+        match kind.removeprefix("response."):
+            case "output_text.delta" | "refusal.delta":
+                return self._text(event)
+            case "output_text.done" if (event.get("item_id"), event.get("content_index")) not in self._told:
+                return self._text({**event, "delta": event.get("text")})
+            case "reasoning_text.delta" | "reasoning_summary_text.delta":
+                return self._thought(kind, event)
+            case "reasoning_summary_part.added" if event.get("summary_index"):
+                return self._thought("response.reasoning_summary_text.delta", {"delta": "\n\n"})
+            case "output_item.added" | "output_item.done" | "function_call_arguments.delta":
+                return self._tool(kind, event)
+            case "output_text.annotation.added":
+                return self._source(event.get("annotation"))
+            case "created" | "queued" | "in_progress":
+                return self._opening(event)
+            case "completed" | "incomplete" | "failed":
+                self._ending(event)
+            case "error":
+                raise from_event(event.get("error") or event)
+            case "":
+                if event.get("error"):
+                    raise from_event(event["error"])
+            case _:
+                pass  # parts opening and closing say nothing new; keepalives nothing at all
+        return []
+
+    def _opening(self, event: dict[str, Any]) -> list[ev.Event]:
+        response = event.get("response")
+        known, self.response_id = self.response_id, _text_of(response, "id") or self.response_id
+        return [ev.Upstream(self.response_id)] if self.response_id and not known else []
+
+    def _text(self, event: dict[str, Any]) -> list[ev.Event]:
+        self._told.add((event.get("item_id"), event.get("content_index")))
+        delta = event.get("delta")
+        return [ev.TextDelta("", delta)] if isinstance(delta, str) and delta else []
+
+    def _thought(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+        self._reasoning = self._reasoning or kind
+        delta = event.get("delta")
+        if kind != self._reasoning or not isinstance(delta, str) or not delta:
+            return []  # the summary of what is told in full, or the other way round
+        return [ev.ReasoningDelta("", delta)]
+
+    def _tool(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+        item = event.get("item")
+        if kind == "response.function_call_arguments.delta":
+            key = event.get("item_id", event.get("output_index"))
+            known = self._calls.get(key) or next(reversed(self._calls.values()), None)
+            delta = event.get("delta")
+            return [ev.ToolInputDelta(known[0], delta)] if known and isinstance(delta, str) else []
+        if not isinstance(item, dict) or item.get("type") != "function_call":
+            return []
+        key = item.get("id", event.get("output_index"))
+        call_id, name = _text_of(item, "call_id") or str(key), _text_of(item, "name")
+        out: list[ev.Event] = []
+        if key not in self._calls:
+            self._calls[key] = (call_id, name)
+            out.append(ev.ToolInputStart(call_id, name))
+        if kind == "response.output_item.done" and call_id not in self._inputs_told:
+            self._inputs_told.add(call_id)
+            out.append(tool_input(self._calls[key][0], self._calls[key][1], _text_of(item, "arguments")))
+        return out
+
+    def _source(self, annotation: object) -> list[ev.Event]:
+        url = _text_of(annotation, "url")
+        if not url:
+            return []
+        self._sources += 1
+        return [ev.SourceUrl(f"source-{self._sources}", url, _text_of(annotation, "title") or msgspec.UNSET)]
+
+    def _ending(self, event: dict[str, Any]) -> None:
+        response = event.get("response")
+        body: dict[str, Any] = response if isinstance(response, dict) else {}
+        self.usage = read_usage(body.get("usage")) or self.usage
+        status = body.get("status") or str(event["type"]).removeprefix("response.")
+        if status == "failed":
+            raise from_event(body.get("error"))
+        if status == "cancelled":
+            raise UpstreamError("upstream_interrupted", "The model's run was cancelled upstream.")
+        details = body.get("incomplete_details")
+        if status == "incomplete":
+            self.reason = _INCOMPLETE.get(_text_of(details, "reason"), "other")
+        else:
+            self.reason = "stop"
+
+
+def _text_of(mapping: object, key: str) -> str:
+    value = mapping.get(key) if isinstance(mapping, dict) else None
+    return value if isinstance(value, str) else ""
