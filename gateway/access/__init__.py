@@ -1,0 +1,1 @@
+"""Who is asking: keys, tokens, tickets, and the principal that they amount to."""

@@ -1,0 +1,78 @@
+"""Owns what a connection may cost beside its requests: deadlines and a bound for what comes before and after them.
+
+uvicorn has neither: a client that sends a header a minute keeps its connection for ever, and one that sends
+headers without end fills our memory. Besides `transport`, this module knows uvicorn's inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+WITHIN_S = 20.0
+LARGEST_HEAD = 64 * 1024
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; closed without a word if a request's head takes too long or is too large, or if the rest of a
+    request that has been answered already does not come.
+
+    One timer: from the beginning of the connection, or from the first byte of a later request, until its head is
+    complete; and from an answer that came before the end of the body (closing at once would take the answer from a
+    client that is still sending) until that end. Between requests uvicorn's own keep-alive time-out runs, and while
+    a request is worked on its own deadlines do.
+    """
+
+    within_s = WITHIN_S
+    _head_complete = False
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._head_complete = False
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_complete = True
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        unread = self.cycle.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_complete or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > LARGEST_HEAD:
+            self.transport.abort()
+        elif self._timer is None:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self.within_s, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,301 @@
+"""Owns a gateway's one live link and its tails: one tail per message that somebody watches.
+
+Whatever the number of viewers, a gateway has one subscription link and one command link to Redis. The link's
+pushes go to their tail at once, in the link's own read callback.
+
+Tasks, all owned by the hub and cancelled by `close`: the ticker (once a second: comment lines for quiet
+connections, time-outs of stalled sockets, rotation, looks at silent tails) and the reads of tails and pages.
+What is lost when the process dies: nothing that the log does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from random import uniform
+from typing import Any, Protocol
+
+from gateway.live.pages import Pages
+from gateway.live.tail import Tail
+from gateway.live.viewer import Outcome, Viewer
+from gateway.protocols.base import Wire
+from shared.errors import TailraceError, Unavailable
+from shared.ids import MessageRef
+from shared.link import Link, Target
+from shared.log.log import Log
+from shared.log.types import Meta
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Times and bounds of a hub; seconds and bytes."""
+
+    heartbeat_s: float = 10.0
+    send_timeout_s: float = 30.0
+    viewer_buffer_bytes: int = 262_144
+    direct_writes: bool = True
+    rotate_s: float = 600.0
+    lease_s: float = 8.0
+    redis_gone_s: float = 20.0
+    redispatch_every_s: float = 5.0
+    tick_s: float = 1.0
+    subscribe_timeout_s: float = 5.0
+
+
+class Watched(Protocol):
+    """A connection under the ticker's care: a viewer, or something else that stays open."""
+
+    wire: Wire
+    break_at: float
+    last_write: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    def stuck(self, now: float) -> float:
+        """Return for how long the socket has taken nothing of what waits for it."""
+
+    def ping(self, line: bytes) -> None:
+        """Put out a sign of life if nothing else is on its way."""
+
+    def stop(self, outcome: Outcome) -> None:
+        """End at the next event border."""
+
+    def abandon(self) -> None:
+        """End now."""
+
+
+class Hub:
+    """The live side of a gateway."""
+
+    def __init__(
+        self,
+        log_: Log,
+        resolve: Callable[[], Awaitable[Target]],
+        settings: HubSettings,
+        *,
+        redispatch: Callable[[MessageRef], Awaitable[None]] | None = None,
+    ) -> None:
+        """`redispatch` asks for a worker for a message that nobody works on; any watcher may heal."""
+        self.settings = settings
+        self.log = log_
+        self.pages = Pages(log_, self._spawn)
+        self._redispatch = redispatch
+        self._link = Link(resolve, name="hub", on_push=self._on_push, on_up=self._on_up)
+        self._tails: dict[bytes, Tail] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+        self._down_since: float | None = None
+        self._asked: dict[MessageRef, float] = {}
+        self.viewers: set[Watched] = set()
+        self._listeners: dict[bytes, set[Callable[[], None]]] = {}
+        self._dirty: set[Viewer] = set()
+        self._loop = asyncio.get_running_loop()
+        self._drained_at = float("inf")
+
+    async def open(self) -> None:
+        """Start the link and the ticker; Redis need not be there yet."""
+        await self._link.open()
+        self._ticker = asyncio.create_task(self._tick_forever(), name="hub-ticker")
+
+    async def close(self) -> None:
+        """End all tasks and the link."""
+        tasks = [*self._tasks, *([self._ticker] if self._ticker else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._link.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether the live link stands."""
+        return self._link.up
+
+    @property
+    def tails(self) -> int:
+        """How many messages are being tailed."""
+        return len(self._tails)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("hub task failed", exc_info=error)
+
+    # -- tails
+
+    @asynccontextmanager
+    async def tail(self, ref: MessageRef) -> AsyncIterator[Tail]:
+        """Lend the message's tail, subscribed and positioned; the last borrower's leaving ends it."""
+        tail = Tail(ref, self.log, self._spawn)
+        name = tail.channel_name.encode()
+        tail = self._tails.setdefault(name, tail)
+        tail.borrowers += 1
+        try:
+            if tail.borrowers == 1:
+                self._link.post("SUBSCRIBE", tail.channel_name)
+                self._spawn(tail.open())
+            try:
+                await tail.wait_opened(self.settings.subscribe_timeout_s)
+            except TimeoutError:
+                raise Unavailable("the live link to Redis is down") from None
+            yield tail
+        finally:
+            tail.borrowers -= 1
+            if tail.borrowers == 0:
+                del self._tails[name]
+                self._link.post("UNSUBSCRIBE", tail.channel_name)
+
+    @contextmanager
+    def watching(self, viewer: Watched) -> Iterator[None]:
+        """Keep `viewer` under the ticker's care."""
+        self.viewers.add(viewer)
+        try:
+            yield
+        finally:
+            self.viewers.discard(viewer)
+
+    @contextmanager
+    def listening(self, channel: str, hear: Callable[[], None]) -> Iterator[None]:
+        """Call `hear` whenever something is published on `channel`, and whenever something may have been missed."""
+        name = channel.encode()
+        listeners = self._listeners.setdefault(name, set())
+        if not listeners:
+            self._link.post("SUBSCRIBE", channel)
+        listeners.add(hear)
+        try:
+            yield
+        finally:
+            listeners.discard(hear)
+            if not listeners:
+                del self._listeners[name]
+                self._link.post("UNSUBSCRIBE", channel)
+
+    def schedule(self, viewer: Viewer) -> None:
+        """Have the viewer's pending bytes written at the end of this turn: whatever comes until then is joined."""
+        if not self._dirty:
+            self._loop.call_soon(self._write_dirty)
+        self._dirty.add(viewer)
+
+    def _write_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, set()
+        now = self._loop.time()
+        for viewer in dirty:
+            try:
+                viewer.write_pending(now)
+            except Exception:  # one viewer's broken connection must not cost another's bytes
+                log.exception("write to a viewer failed")
+                viewer.stop("broken")
+
+    def break_at(self) -> float:
+        """Return when a connection that begins now shall rotate: jittered, so that nothing happens all at once."""
+        now = asyncio.get_running_loop().time()
+        return min(now + self.settings.rotate_s * uniform(0.75, 1.25), self._drained_at)
+
+    def drain(self, window_s: float) -> None:
+        """Rotate every connection within `window_s`, at times spread over it."""
+        now = asyncio.get_running_loop().time()
+        self._drained_at = now + window_s
+        for viewer in self.viewers:
+            viewer.break_at = min(viewer.break_at, now + uniform(0.0, window_s))
+
+    # -- the link
+
+    def _on_push(self, push: list[Any]) -> None:
+        kind, name, payload = push
+        tail = self._tails.get(name)
+        if tail is None:
+            for hear in tuple(self._listeners.get(name, ())):
+                hear()
+        elif kind == b"message":
+            tail.hear(payload)
+        elif kind == b"subscribe":
+            tail.on_subscribed()
+
+    def _on_up(self) -> None:
+        names = [*self._tails, *self._listeners]
+        for at in range(0, len(names), 500):
+            self._link.post("SUBSCRIBE", *names[at : at + 500])
+
+    # -- the ticker
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.tick_s)
+            try:
+                self._tick(asyncio.get_running_loop().time())
+            except Exception:
+                log.exception("hub tick failed")
+
+    def _tick(self, now: float) -> None:
+        self._watch_link(now)
+        settings = self.settings
+        for viewer in tuple(self.viewers):
+            if viewer.gone:
+                viewer.stop("left")
+            elif viewer.stuck(now) > settings.send_timeout_s:
+                viewer.abandon()
+            elif now >= viewer.break_at:
+                viewer.stop("broken")
+            elif now - viewer.last_write >= settings.heartbeat_s:
+                viewer.ping(viewer.wire.ping if self._down_since is None else viewer.wire.stalled)
+        silent = settings.lease_s / 2
+        for tail in tuple(self._tails.values()):
+            if not tail.checking and not tail.ended and now - tail.heard_at > silent:
+                tail.checking = True
+                self._spawn(self._check(tail))
+
+    def _watch_link(self, now: float) -> None:
+        if self._link.up:
+            self._down_since = None
+            if not any(task.get_name() == "hub-ping" for task in self._tasks):
+                self._spawn_named(self._ping_link(), "hub-ping")
+            return
+        if self._down_since is None:
+            self._down_since = now
+        if now - self._down_since > self.settings.redis_gone_s:
+            for viewer in tuple(self.viewers):
+                viewer.stop("broken")
+
+    def _spawn_named(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _ping_link(self) -> None:
+        """A half-open connection brings no pushes and no error; only a question shows it."""
+        with suppress(TailraceError):
+            await self._link.call("PING", deadline_s=3.0)
+
+    async def _check(self, tail: Tail) -> None:
+        """The link has been silent: look at the record, then (through the tail) at the log, in that order."""
+        try:
+            meta = await self.log.meta(tail.ref)
+            tail.heard_at = asyncio.get_running_loop().time()
+            tail.compare(meta)
+            if meta is not None and not meta.terminal and not meta.leased:
+                await self._ask_for_worker(meta)
+        except TailraceError:
+            pass  # Redis is away; the ticker comes again
+        finally:
+            tail.checking = False
+
+    async def _ask_for_worker(self, meta: Meta) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._redispatch is None or now - self._asked.get(meta.ref, -1e9) < self.settings.redispatch_every_s:
+            return
+        if len(self._asked) > 10_000:
+            self._asked.clear()
+        self._asked[meta.ref] = now
+        log.info("asking for a worker", extra={"ref": meta.ref.member, "state": meta.state})
+        await self._redispatch(meta.ref)

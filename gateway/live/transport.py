@@ -1,0 +1,128 @@
+"""Owns the way past ASGI to the connection itself: the only module that knows uvicorn's inside.
+
+Two things have no word in ASGI. Breaking a connection: a clean end of body means success to every client, so
+what is not the end must break. And writing without waiting: a `send` for each viewer and token costs a
+coroutine each, four times what the bytes cost. So the outermost wrapper notes the server's request cycle in the
+scope; where it is not the one we know, viewers fall back to plain ASGI, and breaking falls back to raising,
+which servers answer by closing the connection without a clean end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from array import array
+from contextlib import suppress
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_KEY = "tailrace.cycle"
+LOOK_EVERY_S = 0.02
+STANDS_S = 0.5
+
+
+class BrokenOff(Exception):
+    """Raised out of the application to make a server break the connection when we cannot do it ourselves."""
+
+
+class ExposeTransport:
+    """Outermost ASGI wrapper: remembers the server's request cycle before other wrappers hide `send`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[_KEY] = getattr(send, "__self__", None)
+        await self._app(scope, receive, send)
+
+
+class Connection:
+    """A server's connection during one response."""
+
+    __slots__ = ("_cycle", "_transport")
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the response is under way in chunks: then `write` may be used."""
+        return self._cycle.chunked_encoding is True and self._cycle.response_started
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left or the connection is closing; the transport may not be used then."""
+        return bool(self._cycle.disconnected) or self._transport.is_closing()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes written and not yet taken by the socket."""
+        return int(self._transport.get_write_buffer_size())  # may be asked of a closed one too
+
+    def write(self, chunks: bytes) -> None:
+        """Write whole chunks (`chunk` makes them), if the client is there. Never waits: watch `backlog`."""
+        if not self.gone:
+            self._transport.write(chunks)
+
+    async def wait_taken(self, within_s: float) -> bool:
+        """Wait until the client has, as far as can be told from here, taken everything; False if it has not in time.
+
+        What is only written may sit in our own system's buffer until a lost phone's connection times out: the peer's
+        system must acknowledge it. And who was cut off at the very end resets the connection, while who has it all
+        keeps it for the next request: so it must stand for a moment more.
+        """
+        loop = asyncio.get_running_loop()
+        end, stands_until = loop.time() + within_s, float("inf")
+        while loop.time() < min(end, stands_until):
+            if self._transport.is_closing():
+                return not self._cycle.keep_alive  # then it is we who close, as was asked
+            if stands_until > end and self.backlog == 0 and _unacknowledged(self._transport) == 0:
+                stands_until = loop.time() + STANDS_S
+            await asyncio.sleep(LOOK_EVERY_S)
+        return stands_until <= end
+
+    def close(self) -> None:
+        """Close after what is written, without an end of body."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+
+
+def _unacknowledged(transport: Any) -> int:
+    """Return how many bytes the system has sent and not seen acknowledged; 0 where it does not tell."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not sys.platform.startswith("linux"):
+        return 0
+    with suppress(OSError):
+        waiting = array("i", [0])
+        ioctl(sock.fileno(), TIOCOUTQ, waiting)  # SIOCOUTQ by its other name
+        return waiting[0]
+    return 0
+
+
+def abort_socket(send: Send) -> None:
+    """Drop a WebSocket's connection now, unsent bytes included; `send` is the server's own."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk of HTTP/1.1's chunked coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """Return the connection, if the server is one that we know."""
+    cycle = scope.get(_KEY)
+    known = all(hasattr(cycle, name) for name in ("transport", "disconnected", "response_started", "keep_alive"))
+    if not known or not hasattr(cycle, "chunked_encoding"):
+        return None
+    return Connection(cycle)

@@ -1,0 +1,366 @@
+"""Owns one viewer: from its cursor through the log to the live tail, out of one bounded buffer.
+
+A viewer reads pages of the log at its own pace until nothing lies between its cursor and the tail's position,
+then takes what the tail offers. If its socket does not keep up, its buffer is dropped and it reads the log
+again: slowness costs the log's bandwidth, never the gateway's memory or another viewer's latency.
+
+Tasks: `run` is the connection's own ASGI task. While the viewer is live it sleeps, and the tail's batches are
+written at the end of each turn of the loop, joined, without a task or a coroutine (where the server is one
+that we know; through ASGI's `send` otherwise). The hub's ticker looks after pings and sockets. A connection
+ends cleanly only after the terminal entry (or where its wire says that its stream is over); in every other
+case it is broken, because clients take a clean end for success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gateway.live.tail import Batch
+from gateway.protocols.base import Encoder, Over, Wire, until_last
+from shared.cursor import Cursor
+from shared.errors import Unavailable
+from shared.log.types import Entry
+
+if TYPE_CHECKING:
+    from gateway.live.pages import Pages
+    from gateway.live.tail import Tail
+
+Outcome = Literal["ended", "broken", "left"]
+
+
+class Sink(Protocol):
+    """Where a viewer's bytes go: one HTTP response (or one subscription of a WebSocket)."""
+
+    started: bool
+
+    @property
+    def direct(self) -> bool:
+        """Whether `write` may be used now instead of `send`."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes given to `write` that the socket has not taken yet."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    def write(self, data: bytes, *, chunked: bool) -> None:
+        """Hand over bytes without waiting: whole HTTP chunks, or frames yet to be made one."""
+
+    async def send(self, data: bytes) -> None:
+        """Hand over bytes; returns when the next may come. Starts the response on first use."""
+
+    def abort(self) -> None:
+        """Drop the connection now, unsent bytes included; a pending `send` returns."""
+
+
+PAUSE_S = 0.25
+"""Between two looks at a log that is away."""
+STALLED_S = 5.0
+"""Silence after which a client hears that we wait for the log."""
+
+
+class FutureCursor(Exception):
+    """The viewer asked to skip more events than the message has."""
+
+
+class Viewer:
+    """One connection's place in one message."""
+
+    __slots__ = (
+        *("_after_pending", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending"),
+        *("_pending_bytes", "_restoring_s", "_schedule", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
+        *("break_at", "cursor", "encoder", "last_write", "live", "sending_since", "wire"),
+    )
+
+    def __init__(
+        self,
+        tail: Tail,
+        pages: Pages,
+        wire: Wire,
+        sink: Sink,
+        *,
+        cursor: Cursor | None,
+        skip: int = 0,
+        schedule: Callable[[Viewer], None],
+        buffer_bytes: int,
+        break_at: float,
+        restoring_s: float,
+    ) -> None:
+        """`cursor`: last entry it has (stateless wires); `skip`: events it has (others).
+
+        `schedule` has `write_pending` called at the end of this turn of the loop; `break_at`: loop time at which
+        the connection rotates; `restoring_s`: how long a vanished log may yet be restored by its owner.
+        """
+        self.wire = wire
+        self.cursor = cursor
+        self.encoder: Encoder = wire.make()
+        self.break_at = break_at
+        self.sending_since: float | None = None
+        self.last_write = asyncio.get_running_loop().time()
+        self._tail = tail
+        self._pages = pages
+        self._sink = sink
+        self._schedule = schedule
+        self._skip = skip
+        self._ordinal = 0
+        self._bound = buffer_bytes
+        self._pending: list[Batch] = []
+        self._line = b""
+        self._backlog_seen = (0, 0.0)
+        self._pending_bytes = 0
+        self._after_pending: tuple[Cursor | None, int] = (cursor, 0)
+        self.live = False
+        self._over: Over | None = None
+        self._stop: Outcome | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._restoring_s = restoring_s
+        self._vanished_at: float | None = None
+
+    # -- called by the tail and the hub; none of these may block
+
+    def offer(self, batch: Batch) -> None:
+        """Take live bytes: the encoding of everything between our cursor and the batch's last entry."""
+        if self._over:
+            return  # its stream is over, and `run` has not noticed yet
+        self.cursor = batch.last.cursor
+        self._ordinal += batch.count
+        self._over = batch.over
+        if not batch.frames:
+            if self._over:
+                self._rouse()
+            return
+        self._pending.append(batch)
+        self._pending_bytes += len(batch.frames)
+        if self._pending_bytes > self._bound:
+            self._fall_behind()
+            self._rouse()
+        elif self._sink.direct:
+            self._schedule(self)
+        else:
+            self._rouse()
+
+    def encode_and_offer(self, entries: Sequence[Entry]) -> None:
+        """Take entries that lie between our cursor and the tail's position."""
+        blocks = [block for entry in entries for block in self.encoder.encode(entry)]
+        self.offer(Batch(blocks, entries[-1]))
+
+    def write_pending(self, now: float) -> None:
+        """Write what this turn of the loop brought, past ASGI; called by the hub once a turn.
+
+        Bytes for a client that has left go nowhere; the ticker notices it.
+        """
+        pending = self._pending
+        if not self.live or not pending:
+            return
+        if self._sink.backlog > self._bound:
+            self._fall_behind()  # and `run` waits for the socket before it reads the log again
+            self._rouse()
+            return
+        if len(pending) == 1:
+            self._sink.write(pending[0].chunk, chunked=True)
+        else:
+            self._sink.write(b"".join(batch.frames for batch in pending), chunked=False)
+        self.last_write = now
+        self._sent()
+        if self._over:
+            self._rouse()
+
+    def reattach(self) -> None:
+        """The log is not the one we were reading: check our cursor again, from the log."""
+        self._leave_live()
+        self._over = None
+        if not self.wire.stateless and self._ordinal:
+            self.stop("broken")  # an ordinal names nothing in another log
+        self._rouse()
+
+    def stop(self, outcome: Outcome) -> None:
+        """End the viewer's run at the next event border."""
+        if self._stop is None:
+            self._stop = outcome
+        self._rouse()
+
+    def abandon(self) -> None:
+        """The socket has taken nothing for too long: give it up now."""
+        self.stop("broken")
+        self._sink.abort()
+
+    def ping(self, line: bytes) -> None:
+        """Put a comment line out if nothing else is on its way."""
+        if not self.live or self._pending:
+            return
+        if self._sink.direct:
+            self._sink.write(line, chunked=False)
+            self.last_write = self._loop.time()
+        else:
+            self._line = line
+            self._rouse()
+
+    def stuck(self, now: float) -> float:
+        """Return for how many seconds the socket has taken nothing of what waits for it."""
+        if self.sending_since is not None:
+            return now - self.sending_since
+        backlog = self._sink.backlog
+        if backlog == 0 or backlog < self._backlog_seen[0]:
+            self._backlog_seen = (backlog, now)
+        elif backlog > self._backlog_seen[0]:
+            self._backlog_seen = (backlog, self._backlog_seen[1])
+        return now - self._backlog_seen[1] if backlog else 0.0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, as far as the connection knows."""
+        return self._sink.gone
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _fall_behind(self) -> None:
+        """Forget what the socket did not take; the log still has it."""
+        self.cursor, self._ordinal = self._after_pending
+        if not self.wire.stateless:
+            # the live encoder is everybody's and stands further on: replay to where we were, silently
+            self.cursor, self._skip, self._ordinal = None, self._ordinal, 0
+            self.encoder = self.wire.make()
+        self._leave_live()
+        self._over = None
+
+    def _leave_live(self) -> None:
+        self._tail.leave(self)
+        self.live = False
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    # -- the connection's own task
+
+    async def run(self) -> Outcome:
+        """Deliver until the end, a break or the client's leaving; raise `FutureCursor` for a cursor beyond the end."""
+        self._tail.viewers.add(self)
+        try:
+            while self._stop is None:
+                if not self.live:
+                    await self._catch_up()
+                    continue
+                if (self._pending and not self._sink.direct) or self._line:
+                    await self._flush()
+                elif self._over and not self._pending:
+                    return self._over
+                else:
+                    self._wake = self._loop.create_future()
+                    await self._wake
+            return self._stop
+        finally:
+            self._tail.leave(self)
+            self._tail.viewers.discard(self)
+
+    async def _flush(self) -> None:
+        data = self._line + b"".join(batch.frames for batch in self._pending)
+        self._line = b""
+        self._sent()
+        await self._write(data)
+
+    def _sent(self) -> None:
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._after_pending = (self.cursor, self._ordinal)
+
+    async def _write(self, data: bytes) -> None:
+        self.sending_since = self._loop.time()
+        await self._sink.send(data)
+        self.sending_since = None
+        self.last_write = self._loop.time()
+
+    async def _catch_up(self) -> None:
+        """Send one page from the log, then try to go live."""
+        try:
+            page = await self._pages.read(self._tail.ref, self.cursor)
+        except Unavailable:
+            if not self._sink.started:
+                raise
+            await self._pause()
+            return
+        entries = page.entries
+        if not entries and self.cursor is not None and await self._is_foreign():
+            await self._replay()
+            return
+        if not entries:
+            await self._vanished()
+            return
+        self._vanished_at = None
+        if self.cursor is not None and entries[0].cursor != self.cursor:
+            await self._replay()
+            return
+        have = 0 if self.cursor is None else 1
+        fresh = entries[have:]
+        if fresh:
+            data = self._encode(page.frames(self.wire)[have:] if self.wire.stateless else None, fresh)
+            if data:
+                await self._write(data)
+            self.cursor = fresh[-1].cursor
+            self._after_pending = (self.cursor, self._ordinal)
+            if fresh[-1].is_end:
+                self.stop("ended")
+        if self._stop is None and not page.full:
+            self._try_live(entries)
+            if self.live and not self._sink.started and not self._pending:
+                await self._write(b"")  # a client waits for the headers, and the next event may be long in coming
+
+    def _encode(self, ready: list[bytes] | None, fresh: list[Entry]) -> bytes:
+        if ready is not None:
+            self._ordinal += len(fresh)
+            return b"".join(ready)
+        blocks = [block for entry in fresh for block in self.encoder.encode(entry)]
+        before, self._ordinal = self._ordinal, self._ordinal + len(blocks)
+        wanted, over = until_last(blocks[max(0, self._skip - before) :])
+        if over:
+            self.stop(over)
+        return b"".join(wanted)
+
+    def _try_live(self, page: list[Entry]) -> None:
+        if self._skip > self._ordinal:
+            raise FutureCursor
+        self.live = True
+        if not self._tail.join(self, page):
+            self.live = False
+            self._tail.heal()
+
+    async def _is_foreign(self) -> bool:
+        """Whether there is a log, and it ends before our cursor (rather than: there is no log, yet)."""
+        if not (await self._pages.read(self._tail.ref, None)).entries:
+            return False
+        # Asked again, and of the server itself: between the two reads the owner may have restored the log.
+        again = await self._pages.read_alone(self._tail.ref, self.cursor)
+        return not again or again[0].cursor != self.cursor
+
+    async def _replay(self) -> None:
+        """Our cursor is not in the log: tell the client that what it has is void and begin anew."""
+        if self.wire.reset is None:
+            self.stop("broken")
+            return
+        await self._write(self.wire.reset)
+        self.cursor, self._ordinal = None, 0
+        self.encoder = self.wire.make()
+
+    async def _vanished(self) -> None:
+        """The stream is gone: perhaps its owner restores it, within its lease."""
+        if self._vanished_at is None:
+            self._vanished_at = self._loop.time()
+        if self._loop.time() >= self._vanished_at + self._restoring_s:
+            self.stop("broken")
+            return
+        await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait a moment before asking again, telling a long-silent client that we are still here."""
+        self._wake = self._loop.create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_S):
+                await self._wake
+        if self._sink.started and self._loop.time() - self.last_write > STALLED_S:
+            await self._write(self.wire.stalled)

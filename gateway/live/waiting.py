@@ -1,0 +1,85 @@
+"""Owns waiting for a message's end without delivering it: what a request that is no stream does.
+
+It follows the log as a viewer does, so that a lost worker, a lost Redis link and a drain mean to it what they mean
+to a stream. Leaving does not stop the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from starlette.types import Receive
+
+from gateway.live.hub import Hub
+from gateway.live.streaming import RESTORE_GRACE_S
+from gateway.live.viewer import Viewer
+from gateway.protocols.base import Wire
+from shared.ids import MessageRef
+from shared.log.types import Entry
+
+Waited = Literal["ended", "broken", "left", "late"]
+
+
+class _Silent:
+    """An encoder of nothing."""
+
+    def encode(self, entry: Entry) -> tuple[bytes, ...]:
+        return ()
+
+
+_QUIET = Wire(name="quiet", make=_Silent, stateless=True)
+
+
+class _NoSink:
+    """Takes the nothing that such a viewer has to say."""
+
+    started = True
+    direct = False
+    backlog = 0
+    gone = False
+
+    def write(self, data: bytes, *, chunked: bool) -> None:
+        pass
+
+    async def send(self, data: bytes) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float) -> Waited:
+    """Return once the message has ended, the client has left, it is `until` (loop time), or we can follow no longer."""
+    meta = await hub.log.meta(ref)
+    if meta is not None and meta.terminal:
+        return "ended"
+    async with hub.tail(ref) as tail:
+        viewer = Viewer(
+            tail,
+            hub.pages,
+            _QUIET,
+            _NoSink(),
+            cursor=None if meta is None else meta.cursor,
+            schedule=hub.schedule,
+            buffer_bytes=hub.settings.viewer_buffer_bytes,
+            break_at=float("inf"),
+            restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,
+        )
+        listening = asyncio.create_task(_listen(receive, viewer))
+        try:
+            async with asyncio.timeout_at(until):
+                with hub.watching(viewer):
+                    return await viewer.run()
+        except TimeoutError:
+            return "late"
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+async def _listen(receive: Receive, viewer: Viewer) -> None:
+    """Wait for the client to leave."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    viewer.stop("left")

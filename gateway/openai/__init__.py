@@ -1,0 +1,1 @@
+"""What the OpenAI routes share: requests read, conversations rebuilt, errors in OpenAI's shape."""

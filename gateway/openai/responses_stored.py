@@ -1,0 +1,116 @@
+"""Owns what is stored of a response: finding it for its owner, going on from it, showing its input.
+
+A request is stored with its whole conversation, so that a chain (`previous_response_id`) is rebuilt from one record
+however long it is: what the previous request said, then what was answered to it. Instructions belong to one request
+only and are not inherited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.access.principal import Principal
+from gateway.openai.openai_errors import ApiError
+from gateway.protocols.chat_object import assistant_message
+from gateway.protocols.openai_common import read_options
+from gateway.protocols.responses_object import ResponseOptions
+from gateway.services import Services
+from shared.errors import InvalidId
+from shared.ids import MessageRef
+from shared.jobs import GenerationRequest, decode_request
+from shared.log.types import Meta
+from shared.message import Message, decode_message
+
+Json = dict[str, Any]
+WIRE = "responses"
+
+
+def options_of(request: GenerationRequest) -> ResponseOptions:
+    """Return what the wire remembers of a request."""
+    return read_options(request.options, ResponseOptions)
+
+
+def missing(response_id: str) -> ApiError:
+    """Return the one answer to ids that do not exist, are over or are somebody else's."""
+    return ApiError(404, f"Response with id '{response_id[:300]}' not found.")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A response's record and request. A response is a chat of its own, of which it is the one message."""
+
+    ref: MessageRef
+    meta: Meta
+    request: GenerationRequest
+
+    @property
+    def options(self) -> ResponseOptions:
+        """What the wire remembers of the request."""
+        return options_of(self.request)
+
+
+async def find_response(services: Services, who: Principal, response_id: str) -> Stored:
+    """Return the caller's response of that id; raise `ApiError` (404)."""
+    try:
+        ref = who.ref(response_id, response_id)
+    except InvalidId:
+        raise missing(response_id) from None
+    meta, raw = await services.log.meta(ref), await services.log.request(ref)
+    if meta is None or meta.state == "deleted" or meta.owner != who.user or raw is None:
+        raise missing(response_id)
+    request = decode_request(raw)
+    if request.wire != WIRE:
+        raise missing(response_id)
+    return Stored(ref, meta, request)
+
+
+async def load(services: Services, who: Principal, response_id: str) -> tuple[GenerationRequest, Message]:
+    """Return a finished response's request and message; raise `ApiError`: 404, or 400 while it is being written."""
+    stored = await find_response(services, who, response_id)
+    if not stored.options.store:
+        raise missing(response_id)
+    if not stored.meta.terminal:
+        raise ApiError(400, f"Response with id '{response_id}' is not finished.", code="response_in_progress")
+    final = await services.log.final(stored.ref)
+    if final is None:
+        raise missing(response_id)
+    return stored.request, decode_message(final)
+
+
+async def earlier_messages(services: Services, who: Principal, response_id: str) -> list[Json]:
+    """Return the conversation up to and including that response, without its instructions."""
+    param = "previous_response_id"
+    try:
+        request, message = await load(services, who, response_id)
+    except ApiError as error:
+        code = error.public_code or "previous_response_not_found"
+        raise ApiError(error.status, f"Previous response: {error}", code=code, param=param) from None
+    if message.state == "failed":
+        raise ApiError(400, "The previous response failed.", code="previous_response_failed", param=param)
+    return [*own_messages(request), *_answer(message, options_of(request))]
+
+
+def own_messages(request: GenerationRequest) -> list[Json]:
+    """Return a stored request's conversation without its instructions."""
+    return request.messages[1:] if options_of(request).instructions is not None else request.messages
+
+
+def _answer(message: Message, options: ResponseOptions) -> list[Json]:
+    said = assistant_message(message, sorted(options.declared))
+    calls = [] if said.tool_calls is UNSET else said.tool_calls
+    # A call that was cut short is not one that could be answered.
+    whole = [msgspec.to_builtins(call) for call in calls if _is_json(call.function.arguments)]
+    if not said.content and not whole:
+        return []
+    answer: Json = {"role": "assistant", "content": said.content}
+    return [{**answer, "tool_calls": whole}] if whole else [answer]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""Owns what a wire is: the contract every encoder keeps, and the registry of wires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from shared.log.types import Entry
+from shared.message import Message
+
+
+class Encoder(Protocol):
+    """Turns a log, entry by entry from the first, into a wire's events.
+
+    `encode` returns the whole wire events (SSE blocks) that this entry gives, possibly none. The n-th event
+    of a log is the same bytes whenever and wherever it is made: that is what makes an ordinal a cursor.
+    """
+
+    def encode(self, entry: Entry) -> Sequence[bytes]: ...
+
+
+class LastBlock(bytes):
+    """An event after which its viewer's stream is over, although the log goes on.
+
+    For wires that cannot take back what was said: whoever has it has been told that it is void. What follows is
+    for viewers that begin behind it (`skip`).
+    """
+
+
+class Breaking(bytes):
+    """An event before which the connection breaks, so that the client comes back and is given another beginning."""
+
+
+Over = Literal["ended", "broken"]
+"""How a viewer's stream is over: with a clean end, or with a broken connection."""
+
+
+def until_last(blocks: Sequence[bytes]) -> tuple[Sequence[bytes], Over | None]:
+    """Return the blocks up to the first `LastBlock` (it included) or `Breaking` (it not), and which one came."""
+    for index, block in enumerate(blocks):
+        if type(block) is bytes:
+            continue  # nearly all of them are; two isinstance calls a block are not free
+        if isinstance(block, Breaking):
+            return blocks[:index], "broken"
+        if isinstance(block, LastBlock):
+            return blocks[: index + 1], "ended"
+    return blocks, None
+
+
+SSE_HEADERS: dict[str, str] = {
+    "content-type": "text/event-stream; charset=utf-8",
+    # no-transform keeps proxies from compressing (and so buffering) the stream; X-Accel-Buffering is nginx's switch
+    "cache-control": "no-cache, no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A wire protocol.
+
+    stateless: an entry's bytes depend on nothing before it, so a viewer may begin at any cursor and viewers
+    share the encoding; otherwise a viewer replays from entry 1 and skips by ordinal.
+    reset: what tells a viewer that all it has is void and a replay from the start follows; None where the
+    wire has no such word, and the connection must break instead.
+    snapshot: the one event that stands for everything up to a cursor; None where the wire has none.
+    prologue: what a connection begins with, given its own reconnect delay in ms; never a whole SSE block,
+    because some clients choke on a block without data.
+    settles: its clients have no cursor to come back with, so that an end which one of them got is written down.
+    """
+
+    name: str
+    make: Callable[[], Encoder]
+    stateless: bool = False
+    reset: bytes | None = None
+    snapshot: Callable[[Message, Entry], bytes] | None = None
+    prologue: Callable[[int], bytes] = lambda _: b""
+    headers: Mapping[str, str] = field(default_factory=lambda: SSE_HEADERS)
+    settles: bool = False
+    ping: bytes = b": ping\n"
+    stalled: bytes = b": stalled\n"

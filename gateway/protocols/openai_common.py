@@ -1,0 +1,52 @@
+"""Owns what the two OpenAI wires share: options kept in the log, tool arguments as text, what their clients are told.
+
+Neither wire can take back text. So a client that has text of an attempt which was then begun anew (`reset`) is told
+that its stream failed, with the code `answer_restarted`, and its stream ends there, although the log goes on;
+whoever comes later (or again) gets the fresh attempt from its first event and nothing of the void one. An attempt
+that was lost before it said anything is not mentioned at all, and one that was continued just goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from shared.events import Failure, encode_json
+from shared.message import Message, ToolPart
+
+T = TypeVar("T", bound=Struct)
+
+RESTARTED = Failure(
+    "answer_restarted",
+    "Another worker had to begin the answer anew, so what came of it so far is void. Read it again by its id.",
+)
+STOPPED = Failure("aborted", "The answer was stopped on request.")
+UNFINISHED = Failure("upstream_error", "The model ended its answer with an error.")
+UNTOLD = Failure("internal_error", "The answer failed.")
+
+
+def read_options(raw: dict[str, Any], kind: type[T]) -> T:
+    """Return a wire's options as `created` holds them; what another release wrote differently counts as not given."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError:
+        return kind()
+
+
+def arguments_text(value: object) -> str:
+    """Return a tool call's input as the JSON text that these wires carry; text that was never JSON stays as it is."""
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
+def part_arguments(part: ToolPart) -> str:
+    """Return a folded tool call's input as text, as far as it has come."""
+    return part.input_text if part.state == "input-streaming" else arguments_text(part.input)
+
+
+def failure_of(message: Message) -> Failure | None:
+    """Return why a finished message is not an answer, None if it is one (or was stopped)."""
+    if message.state == "failed":
+        return message.error or UNTOLD
+    return UNFINISHED if message.state == "done" and message.finish_reason == "error" else None

@@ -1,0 +1,107 @@
+"""Owns an output item of the Responses wire while it is written: its events, and the item it amounts to so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.protocols.responses_object import (
+    CallItem,
+    Item,
+    ItemStatus,
+    Kind,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ReasoningText,
+)
+from shared.events import encode_json
+
+Said = tuple[str, dict[str, Any]]
+"""An event's type and its fields, but for the number."""
+
+_WORD: dict[Kind, str] = {
+    "msg": "response.output_text",
+    "rs": "response.reasoning_text",
+    "fc": "response.function_call_arguments",
+}
+
+
+@dataclass(slots=True)
+class OpenItem:
+    """One item. `head` and `tail` enclose number and text of its deltas: they are what a token costs."""
+
+    kind: Kind
+    item_id: str
+    index: int
+    name: str
+    tool: str
+    head: bytes
+    middle: bytes
+    tail: bytes
+    pieces: list[str] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def text(self) -> str:
+        """What it says so far."""
+        return "".join(self.pieces)
+
+    def as_item(self) -> Item:
+        """Return the item as it stands."""
+        text = self.text
+        return self._item("completed" if self.closed else "in_progress", text, [self._part(text)])
+
+    def _item(self, status: ItemStatus, text: str, content: list[Any]) -> Item:
+        match self.kind:
+            case "msg":
+                return MessageItem(self.item_id, status, content)
+            case "rs":
+                return ReasoningItem(self.item_id, status, content)
+            case "fc":
+                return CallItem(self.item_id, status, self.name, self.tool, text)
+
+    def _part(self, text: str) -> OutputText | ReasoningText:
+        return OutputText(text) if self.kind == "msg" else ReasoningText(text)
+
+    def opening(self) -> Iterator[Said]:
+        """Yield the events that begin it."""
+        yield "response.output_item.added", {"output_index": self.index, "item": self._item("in_progress", "", [])}
+        if self.kind != "fc":
+            yield "response.content_part.added", {**self._place(), "part": self._part("")}
+
+    def delta(self, number: int, text: str) -> bytes:
+        """Return the whole event of a piece of text."""
+        return b"".join((self.head, str(number).encode(), self.middle, encode_json(text), self.tail))
+
+    def closing(self) -> Iterator[Said]:
+        """Yield the events that end it; `closed` is set already."""
+        text = self.text
+        if self.kind == "fc":
+            yield f"{_WORD['fc']}.done", {**self._place(), "name": self.tool, "arguments": text}
+        else:
+            said = {**self._place(), "text": text}
+            yield f"{_WORD[self.kind]}.done", {**said, "logprobs": []} if self.kind == "msg" else said
+            yield "response.content_part.done", {**self._place(), "part": self._part(text)}
+        yield "response.output_item.done", {"output_index": self.index, "item": self.as_item()}
+
+    def _place(self) -> dict[str, Any]:
+        place = {"item_id": self.item_id, "output_index": self.index}
+        return place if self.kind == "fc" else {**place, "content_index": 0}
+
+
+def make_item(kind: Kind, item_id: str, index: int, name: str, tool: str) -> OpenItem:
+    """Return a new item. `name`: the part's or the call's id in the log; `tool`: the function of a call."""
+    event = f"{_WORD[kind]}.delta"
+    content = b'"content_index":0,' if kind != "fc" else b""
+    return OpenItem(
+        kind=kind,
+        item_id=item_id,
+        index=index,
+        name=name,
+        tool=tool,
+        head=f'event: {event}\ndata: {{"type":"{event}","sequence_number":'.encode(),
+        middle=b',"item_id":%b,"output_index":%d,%b"delta":' % (encode_json(item_id), index, content),
+        tail=b',"logprobs":[]}\n\n' if kind == "msg" else b"}\n\n",
+    )

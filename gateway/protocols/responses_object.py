@@ -1,0 +1,257 @@
+"""Owns the Response object: what a message amounts to in the Responses API, running or over.
+
+The stream's encoder and every JSON answer build it here, so that `response.completed` and a later GET say the same.
+An item's id is the response's own plus its place in the output: any replica names it alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from gateway.protocols.openai_common import failure_of, part_arguments
+from shared.events import Failure, Usage
+from shared.message import Message, Part, ReasoningPart, TextPart, ToolPart
+
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+ItemStatus = Literal["in_progress", "completed"]
+_INCOMPLETE = {"length": "max_output_tokens", "content-filter": "content_filter"}
+
+
+class ResponseOptions(Struct, frozen=True, omit_defaults=True):
+    """What a Response object says of its request; kept in the log so that every event can."""
+
+    background: bool = False
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] = {}
+    parallel_tool_calls: bool = True
+    previous_response_id: str | None = None
+    reasoning: dict[str, Any] | None = None
+    store: bool = True
+    temperature: float | None = None
+    text: dict[str, Any] = field(default_factory=lambda: {"format": {"type": "text"}})
+    tool_choice: str | dict[str, Any] = "auto"
+    tools: list[dict[str, Any]] = []
+    top_p: float | None = None
+    truncation: str = "disabled"
+
+    @property
+    def declared(self) -> set[str]:
+        """Names of the functions that the client declared; only calls of these are shown to it."""
+        return {str(tool.get("name")) for tool in self.tools}
+
+
+class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
+    """Text of a message item."""
+
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] = []
+
+
+class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    """Text of a reasoning item."""
+
+    text: str
+
+
+class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
+    """Text the model wrote."""
+
+    id: str
+    status: ItemStatus
+    content: list[OutputText]
+    role: Literal["assistant"] = "assistant"
+
+
+class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
+    """Reasoning the model showed."""
+
+    id: str
+    status: ItemStatus
+    content: list[ReasoningText]
+    summary: list[Any] = []
+
+
+class CallItem(Struct, frozen=True, tag_field="type", tag="function_call"):
+    """A call that the client shall answer."""
+
+    id: str
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+Item = MessageItem | ReasoningItem | CallItem
+Kind = Literal["msg", "rs", "fc"]
+
+
+class InputDetails(Struct, frozen=True):
+    """Of the input's tokens."""
+
+    cached_tokens: int
+    cache_write_tokens: int = 0
+
+
+class OutputDetails(Struct, frozen=True):
+    """Of the output's tokens."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsage(Struct, frozen=True):
+    """Tokens, over all attempts."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class Incomplete(Struct, frozen=True):
+    """Why a response is not whole. `cancelled` is ours: OpenAI gives no reason there."""
+
+    reason: str
+
+
+class ResponseObject(Struct, frozen=True):
+    """A response."""
+
+    id: str
+    created_at: int
+    status: ResponseStatus
+    background: bool
+    error: Failure | None
+    incomplete_details: Incomplete | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[Item]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    reasoning: dict[str, Any] | None
+    store: bool
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_p: float | None
+    truncation: str
+    usage: ResponseUsage | None
+    object: Literal["response"] = "response"
+
+
+class Identity(Struct, frozen=True):
+    """What never changes about a response."""
+
+    id: str
+    created_at: int
+    model: str
+    options: ResponseOptions
+
+    def item_id(self, kind: Kind, index: int) -> str:
+        """Return the id of the item at `index` of the output."""
+        return f"{kind}_{self.id.removeprefix('resp_')}_{index}"
+
+
+class Outcome(Struct, frozen=True):
+    """How a response stands, and why."""
+
+    status: ResponseStatus
+    error: Failure | None = None
+    incomplete: str | None = None
+
+
+def outcome_of(message: Message) -> Outcome:
+    """Return how a folded message stands."""
+    failure = failure_of(message)
+    if failure is not None:
+        return Outcome("failed", error=failure)
+    match message.state:
+        case "queued":
+            return Outcome("queued")
+        case "done":
+            reason = _INCOMPLETE.get(message.finish_reason or "")
+            return Outcome("completed") if reason is None else Outcome("incomplete", incomplete=reason)
+        case "aborted":
+            return Outcome("cancelled", incomplete="cancelled")
+        case _:
+            return Outcome("in_progress")
+
+
+def build(identity: Identity, outcome: Outcome, output: list[Item], usage: Usage | None) -> ResponseObject:
+    """Put a Response object together."""
+    options = identity.options
+    return ResponseObject(
+        id=identity.id,
+        created_at=identity.created_at,
+        status=outcome.status,
+        background=options.background,
+        error=outcome.error,
+        incomplete_details=None if outcome.incomplete is None else Incomplete(outcome.incomplete),
+        instructions=options.instructions,
+        max_output_tokens=options.max_output_tokens,
+        metadata=options.metadata,
+        model=identity.model,
+        output=output,
+        parallel_tool_calls=options.parallel_tool_calls,
+        previous_response_id=options.previous_response_id,
+        reasoning=options.reasoning,
+        store=options.store,
+        temperature=options.temperature,
+        text=options.text,
+        tool_choice=options.tool_choice,
+        tools=options.tools,
+        top_p=options.top_p,
+        truncation=options.truncation,
+        usage=None if usage is None else _usage(usage),
+    )
+
+
+def response_of(message: Message, options: ResponseOptions) -> ResponseObject:
+    """Return the response that a folded message amounts to so far."""
+    identity = Identity(message.message_id, message.created_at, message.model, options)
+    return build(identity, outcome_of(message), items_of(message, identity), message.usage)
+
+
+def items_of(message: Message, identity: Identity) -> list[Item]:
+    """Return a message's output items, in the order in which they were begun."""
+    out: list[Item] = []
+    declared = identity.options.declared
+    for part in message.parts:
+        item = _item(part, identity, len(out), declared)
+        if item is not None:
+            out.append(item)
+    return out
+
+
+def _item(part: Part, identity: Identity, index: int, declared: set[str]) -> Item | None:
+    match part:
+        case TextPart(text=text, state=state):
+            return MessageItem(identity.item_id("msg", index), _status(state), [OutputText(text)])
+        case ReasoningPart(text=text, state=state):
+            return ReasoningItem(identity.item_id("rs", index), _status(state), [ReasoningText(text)])
+        case ToolPart(tool_name=name) if name in declared:
+            status = _status("streaming" if part.state == "input-streaming" else "done")
+            return CallItem(identity.item_id("fc", index), status, part.tool_call_id, name, part_arguments(part))
+        case _:
+            return None
+
+
+def _status(state: str) -> ItemStatus:
+    return "in_progress" if state == "streaming" else "completed"
+
+
+def _usage(usage: Usage) -> ResponseUsage:
+    return ResponseUsage(
+        usage.input_tokens,
+        InputDetails(usage.cached_tokens),
+        usage.output_tokens,
+        OutputDetails(usage.reasoning_tokens),
+        usage.total_tokens,
+    )

@@ -1,0 +1,179 @@
+"""Owns what a caller can read about messages: how they stand, and what they amount to so far."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from msgspec import Meta as Describe
+from msgspec import Struct
+
+from gateway.access.principal import Principal
+from gateway.services import Services
+from shared.cursor import Cursor
+from shared.errors import Gone, NotFound, TailraceError
+from shared.fold import Fold
+from shared.ids import MessageRef
+from shared.log.log import PAGE
+from shared.log.types import Meta
+from shared.message import Message, decode_message
+
+State = Literal["queued", "running", "done", "failed", "aborted"]
+Phase = Literal["waiting", "generating", "recovering", "stopping", "over"]
+
+CursorText = Annotated[str | None, Describe(description="Where in the log this is; null once the log is not kept.")]
+
+
+class MessageStatus(Struct, frozen=True):
+    """How a message stands."""
+
+    chat_id: str
+    message_id: str
+    state: State
+    phase: Annotated[
+        Phase,
+        Describe(description="waiting: for its first worker; recovering: for another, after one was lost or left."),
+    ]
+    attempt: Annotated[int, Describe(description="How many workers have taken it so far.")]
+    can_stop: Annotated[bool, Describe(description="Whether it is in flight and has not been asked to stop.")]
+    since: Annotated[int, Describe(description="When it was started, in Unix seconds.")]
+    cursor: Annotated[str, Describe(description="Its latest entry.")]
+    stream_url: str
+
+
+class ChatView(Struct, frozen=True):
+    """What is in flight in a chat. A chat that does not exist looks like one in which nothing is."""
+
+    chat_id: str
+    messages: list[MessageStatus]
+    last_message_id: Annotated[
+        str | None, Describe(description="Its latest message, in flight or over; null once that is not known any more.")
+    ]
+
+
+class ActiveView(Struct, frozen=True):
+    """The caller's messages in flight, oldest first."""
+
+    messages: list[MessageStatus]
+
+
+class MessageView(Struct, frozen=True):
+    """A message as its log tells it up to `cursor`; with `?after=<cursor>` the stream goes on from there."""
+
+    status: MessageStatus
+    cursor: CursorText
+    message: Message
+
+
+def stream_url(ref: MessageRef) -> str:
+    """Return the path of a message's stream."""
+    return f"/chats/{quote(ref.chat_id, safe='')}/messages/{quote(ref.message_id, safe='')}/stream"
+
+
+def phase_of(meta: Meta) -> Phase:
+    """Return what is going on with a message."""
+    if meta.terminal:
+        return "over"
+    if meta.stop is not None:
+        return "stopping"
+    if meta.leased:
+        return "generating"
+    return "waiting" if meta.state == "queued" and meta.attempts == 0 and not meta.drained else "recovering"
+
+
+def status_of(meta: Meta) -> MessageStatus:
+    """Return how a message stands, for its owner."""
+    state = meta.state
+    if state == "deleted":
+        raise Gone("the message was deleted")
+    return MessageStatus(
+        chat_id=meta.ref.chat_id,
+        message_id=meta.ref.message_id,
+        state=state,
+        phase=phase_of(meta),
+        attempt=meta.attempts,
+        can_stop=not meta.terminal and meta.stop is None,
+        since=meta.born // 1000,
+        cursor=str(meta.cursor),
+        stream_url=stream_url(meta.ref),
+    )
+
+
+async def find(services: Services, who: Principal, ref: MessageRef) -> Meta:
+    """Return the message's record; raise `NotFound` or `Gone`."""
+    meta = await services.log.meta(ref)
+    # The scope in `ref` keeps users apart already; the record says it once more.
+    if meta is None or meta.state == "deleted" or meta.owner != who.user:
+        raise await why_missing(services, who, ref)
+    return meta
+
+
+async def why_missing(services: Services, who: Principal, ref: MessageRef) -> TailraceError:
+    """Return `Gone` if this was once the caller's message, `NotFound` otherwise."""
+    if await services.log.tombstone(ref) == who.user:
+        return Gone("the message is over and no longer kept")
+    return NotFound("not found")
+
+
+async def read_message(services: Services, who: Principal, ref: MessageRef) -> MessageView:
+    """Return the message, running or final."""
+    meta = await find(services, who, ref)
+    if meta.terminal:
+        final = await services.log.final(ref)
+        if final is not None:
+            return MessageView(status_of(meta), str(meta.cursor), decode_message(final))
+    message, cursor = await _fold(services, ref)
+    return MessageView(status_of(meta), None if cursor is None else str(cursor), message)
+
+
+async def _fold(services: Services, ref: MessageRef) -> tuple[Message, Cursor | None]:
+    """Fold the log page by page: a long one must not hold up everybody else's streams."""
+    cursor: Cursor | None
+    fold, cursor = _blank(ref), None
+    while True:
+        page = await services.log.read(ref, cursor)
+        if cursor is not None and (not page or page[0].cursor != cursor):
+            fold, cursor = _blank(ref), None  # what we were reading is no longer the log
+            continue
+        fresh = page if cursor is None else page[1:]
+        fold.extend(entry.event for entry in fresh)
+        if fresh:
+            cursor = fresh[-1].cursor
+        if len(page) < PAGE:
+            return fold.message, cursor
+
+
+def _blank(ref: MessageRef) -> Fold:
+    # Of a log that Redis has lost nothing but its name is known.
+    return Fold(Message(chat_id=ref.chat_id, message_id=ref.message_id))
+
+
+async def read_chat(services: Services, who: Principal, chat_id: str) -> ChatView:
+    """Return what is in flight in the chat."""
+    found = []
+    for message_id in await services.log.in_flight(who.scope, chat_id):
+        meta = await services.log.meta(who.ref(chat_id, message_id))
+        if meta is not None and not meta.terminal and meta.owner == who.user:
+            found.append(status_of(meta))
+    latest = await services.index.latest(who, chat_id)
+    return ChatView(chat_id, found, None if latest is None else latest.message_id)
+
+
+async def read_active(services: Services, who: Principal) -> ActiveView:
+    """Return what is in flight of the caller's."""
+    return ActiveView([status_of(meta) for meta in await services.index.in_flight(who)])
+
+
+async def chat_stream(services: Services, who: Principal, chat_id: str, after: Cursor | None) -> MessageRef | None:
+    """Return the message whose stream a viewer of the chat should get, None if there is nothing more to deliver.
+
+    The active one; or, for a viewer whose cursor is in it, the latest one though it has ended: whoever was cut
+    off shortly before the end must still learn of it.
+    """
+    active = await services.log.active(who.scope, chat_id)
+    if active is not None:
+        return who.ref(chat_id, active)
+    if after is None or (ref := await services.index.latest(who, chat_id)) is None:
+        return None
+    entries = await services.log.read(ref, after, 1)
+    return ref if entries and entries[0].cursor == after else None

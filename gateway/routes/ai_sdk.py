@@ -1,0 +1,218 @@
+"""Owns the AI SDK's endpoints: `POST /api/chat`, its stream and its stop, as `useChat`'s transports call them."""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from gateway.access.principal import Principal
+from gateway.bodies import parse, read_body
+from gateway.live.streaming import LogStream
+from gateway.protocols.base import Wire
+from gateway.protocols.ui_message_stream import DONE, UI, UI_STEPS
+from gateway.routes.request import NO_STORE, context, json_answer
+from gateway.routes.streams import StartedStream, turn_away
+from gateway.routes.table import Operation, Parameter
+from gateway.services import Services
+from gateway.stop import StopState, stop
+from gateway.ui.ui_chat import ChatBody, begin
+from gateway.ui.ui_latest import base_of, is_kept, is_named, latest, undelivered
+from gateway.ui.ui_position import (
+    CURSOR_PATTERN,
+    Place,
+    UiCursor,
+    at_index,
+    behind,
+    from_start,
+    parse_run_id,
+    run_id,
+)
+from shared.errors import Gone, InvalidCursor, InvalidId, NotFound
+from shared.ids import MessageRef, check_id
+
+CHAT = "/api/chat"
+ONE = f"{CHAT}/{{chat_id:path}}"
+NOTHING_LEFT = b'data: {"type":"finish"}\n\n' + DONE
+"""For a client that cannot be told 204: it asks again until it sees `finish`."""
+
+
+class StopBody(Struct):
+    """Which stream to stop; without one, whatever is in flight."""
+
+    activeStreamId: Annotated[
+        str | None, Meta(description="The id of the message or run. Another one's stop is ignored.")
+    ] = None
+
+
+class ChatStopAnswer(Struct, frozen=True):
+    """Whether there was something to stop, and how it stands."""
+
+    stopped: bool
+    state: StopState | None = None
+    message_id: str | None = None
+
+
+async def send(request: Request) -> Response | ASGIApp:
+    services, who = context(request)
+    settings = services.settings
+    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    body = parse(raw, ChatBody)
+    started = await begin(services, who, body, idempotency_key=request.headers.get("idempotency-key"))
+    if started.cursor is None:
+        raise Gone("the replay period is over; the final message can still be read")
+    base = await base_of(services, started.ref)
+    wire = _wire(request)
+    place = await from_start(services.log, started.ref, wire, skip=base) if started.existed else Place(wire, base)
+    return StartedStream(_stream(services, started.ref, place, {"x-workflow-run-id": run_id(started.ref, base)}))
+
+
+async def follow(request: Request) -> Response | ASGIApp:
+    services, who = context(request)
+    index = _start_index(request)
+    if index is not None:
+        return await _follow_index(services, who, _name(request), index)
+    chat_id = check_id("chat", _name(request))
+    cursor = _cursor(request)
+    if cursor is None:
+        ref = await undelivered(services, who, chat_id)
+        place = None if ref is None else await from_start(services.log, ref, _wire(request))
+    else:
+        ref = who.ref(chat_id, cursor.message_id)
+        place = await behind(services.log, ref, _wire(request), cursor)
+    if ref is None or place is None or place.over or not await is_kept(services, ref):
+        return Response(status_code=204, headers=NO_STORE)
+    return _stream(services, ref, place)
+
+
+async def _follow_index(services: Services, who: Principal, name: str, index: int) -> Response | ASGIApp:
+    """Serve a client that counts chunks; it names the run, or after a reload the chat."""
+    run = parse_run_id(who, name)
+    if run is not None and await services.log.meta(run[0]) is not None:
+        ref, base = run
+    else:
+        chat_id = check_id("chat", name)
+        found = await (latest if index > 0 else undelivered)(services, who, chat_id)
+        if found is None:
+            return _nothing_left()
+        ref, base = found, 0
+    if not await is_kept(services, ref):
+        return _nothing_left()
+    place = await at_index(services.log, ref, index, base)
+    if place.over:
+        return _nothing_left()
+    return _stream(services, ref, place, {"x-workflow-stream-tail-index": str(place.count - base - 1)})
+
+
+async def halt(request: Request) -> Response:
+    services, who = context(request)
+    settings = services.settings
+    chat_id = check_id("chat", _name(request))
+    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    wanted = parse(raw, StopBody).activeStreamId if raw.strip() else None
+    active = await services.log.active(who.scope, chat_id)
+    if active is None:
+        return json_answer(ChatStopAnswer(stopped=False))
+    ref = who.ref(chat_id, active)
+    if wanted is not None and not await is_named(services, who, ref, wanted):
+        return json_answer(ChatStopAnswer(stopped=False))
+    try:
+        state = await stop(services, who, ref)
+    except (NotFound, Gone):
+        return json_answer(ChatStopAnswer(stopped=False))
+    return json_answer(ChatStopAnswer(stopped=True, state=state, message_id=active))
+
+
+def _stream(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None = None) -> ASGIApp:
+    if len(services.hub.viewers) >= services.settings.max_viewers:
+        return turn_away
+    retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
+    return LogStream(services.hub, ref, wire=place.wire, skip=place.skip, headers=headers, retry_ms=retry_ms)
+
+
+def _nothing_left() -> Response:
+    return Response(NOTHING_LEFT, headers=dict(UI.headers))
+
+
+def _wire(request: Request) -> Wire:
+    return UI_STEPS if request.query_params.get("reset") == "step" else UI
+
+
+def _name(request: Request) -> str:
+    segment: str = request.path_params["chat_id"]
+    try:
+        return unquote_to_bytes(segment.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise InvalidId("the path holds an id that is not UTF-8") from None
+
+
+def _start_index(request: Request) -> int | None:
+    text = request.query_params.get("startIndex")
+    if text is None:
+        return None
+    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 10:
+        raise InvalidCursor("startIndex is a whole number")
+    return int(text)
+
+
+def _cursor(request: Request) -> UiCursor | None:
+    """Read `Last-Event-ID`, which wins, or `?after=`. An EventSource takes errors for good, so its header is none."""
+    header = request.headers.get("last-event-id")
+    if header:
+        try:
+            return UiCursor.parse(header)
+        except InvalidCursor:
+            return None
+    query = request.query_params.get("after")
+    return None if query is None else UiCursor.parse(query)
+
+
+_RESET = Parameter(
+    "reset", "query", "`step`: say in the stream that what was said is void (ai 7.0.112 or later).", choices=("step",)
+)
+_KEY = Parameter("Idempotency-Key", "header", "Names the start: the same key again is the same message.")
+_ERRORS = (400, 404, 410, 503)
+
+OPERATIONS = (
+    Operation(
+        name="ai_sdk_send",
+        method="POST",
+        path=CHAT,
+        handler=send,
+        summary="Start an answer and stream it, for the AI SDK's chat transports.",
+        answers={200: ("stream",)},
+        errors=(*_ERRORS, 408, 409, 413, 415, 429),
+        body=ChatBody,
+        parameters=(_RESET, _KEY),
+    ),
+    Operation(
+        name="ai_sdk_stream",
+        method="GET",
+        path=f"{ONE}/stream",
+        handler=follow,
+        summary="The chat's answer in flight from its first chunk, or behind a cursor; 204 once all was delivered.",
+        answers={200: ("stream",), 204: ("empty",)},
+        errors=_ERRORS,
+        parameters=(
+            Parameter("after", "query", "Begin behind this chunk.", CURSOR_PATTERN),
+            Parameter("Last-Event-ID", "header", "As `after`, and wins over it."),
+            Parameter("startIndex", "query", "How many chunks to leave out; negative: begin so many before the end."),
+            _RESET,
+        ),
+    ),
+    Operation(
+        name="ai_sdk_stop",
+        method="POST",
+        path=f"{ONE}/stop",
+        handler=halt,
+        summary="Stop the chat's answer in flight; what it has so far is kept.",
+        answers={200: (ChatStopAnswer,)},
+        errors=(*_ERRORS, 408, 413, 415),
+        body=StopBody,
+    ),
+)

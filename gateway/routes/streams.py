@@ -1,0 +1,50 @@
+"""Owns how a route answers with a stream: admission, the delay told before reconnects, trouble after a start."""
+
+from __future__ import annotations
+
+import random
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.live.streaming import LogStream
+from gateway.live.transport import BrokenOff, connection_of
+from gateway.routes.request import Position
+from gateway.services import Services
+from shared.errors import NotFound, StartUncertain, Unavailable
+from shared.ids import MessageRef
+
+FULL_RETRY_MS = 5000
+
+
+def stream(services: Services, ref: MessageRef, position: Position, headers: dict[str, str] | None = None) -> ASGIApp:
+    """Return the native stream of a message."""
+    if len(services.hub.viewers) >= services.settings.max_viewers:
+        return turn_away
+    # Viewers that were cut off together must not all come back together.
+    retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
+    return LogStream(services.hub, ref, headers=headers, retry_ms=retry_ms, **position.options())
+
+
+async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell a viewer to come back later, in the only way that an EventSource does not take for good: a broken stream."""
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    retry = int(FULL_RETRY_MS * random.uniform(1.0, 2.0))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"retry: %d\n: full\n\n" % retry, "more_body": True})
+    connection = connection_of(scope)
+    if connection is None:
+        raise BrokenOff
+    connection.close()
+
+
+class StartedStream:
+    """The stream that answers a start. The start has happened: a client must not be told to repeat it."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._inner(scope, receive, send)
+        except (Unavailable, NotFound):  # not found: a failover has lost it since
+            raise StartUncertain("the message was started; its stream is not available now") from None

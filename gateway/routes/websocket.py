@@ -1,0 +1,27 @@
+"""Owns `/ws`: admits a WebSocket and hands it to its session."""
+
+from __future__ import annotations
+
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from gateway.access.auth import close_at_once, principal_of
+from gateway.live.socket import COME_BACK_LATER, SocketSession
+from gateway.services import Services
+
+
+class SocketEndpoint:
+    """The ASGI application behind `/ws`. Whose a socket is was decided before it got here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services = scope["state"]["services"]
+        assert isinstance(services, Services)
+        who = principal_of(WebSocket(scope, receive, send))
+        if len(services.hub.viewers) >= services.settings.max_viewers:
+            await close_at_once(scope, receive, send, COME_BACK_LATER, "overloaded")
+            return
+        await SocketSession(services, who, scope, receive, send).run()
+
+
+ROUTE = WebSocketRoute("/ws", SocketEndpoint())

@@ -1,0 +1,109 @@
+"""Owns the server process: its socket, its signals, its last seconds.
+
+uvicorn would wait on SIGTERM until every connection closes by itself, and streams do not. So the first signal
+drains (`gateway.live.drain`) and lets uvicorn exit after it; a second one does not wait for the drain, a third for
+nothing.
+
+Tasks: the drain, made by the first signal and owned by the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.connection import GuardedProtocol
+from gateway.live.drain import drain
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 5
+"""What requests that are no streams get to finish, after the drain."""
+KEEP_ALIVE_S = 75
+"""Longer than the proxies in front keep an idle connection (60 s), or they would send into one that is closing."""
+
+
+MOST_FRAME_BYTES = 65_536
+"""What a client may say over a WebSocket at a time."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address; raise `OSError` if it is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn with our own end."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=GuardedProtocol,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                ws="websockets-sansio",
+                ws_max_size=MOST_FRAME_BYTES,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=SHUTDOWN_S,
+            )
+        )
+        # Its start and end are said in our own words; what goes wrong is still heard.
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        self._settings = settings
+        self._signals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal has been seen through."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await super().serve(sockets)
+        finally:
+            if self._drain is not None:
+                self._drain.cancel()
+                await asyncio.wait([self._drain])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal. Not passed on to uvicorn, which would raise it again after a clean end."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._on_signal)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals == 1 and self.started:
+            self._drain = asyncio.create_task(self._drain_and_exit(), name="drain")
+            return
+        self.should_exit = True
+        self.force_exit = self._signals > 2
+
+    async def _drain_and_exit(self) -> None:
+        services = self.lifespan.state["services"]
+        assert isinstance(services, Services)
+        settings = self._settings
+        try:
+            await drain(services.hub, services.pulse, delay_s=settings.drain_delay_s, window_s=settings.drain_s)
+        except Exception:
+            log.exception("drain failed")
+        self.should_exit = True

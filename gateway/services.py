@@ -1,0 +1,90 @@
+"""Owns what the routes get to work with: built once a process, in one place, from the settings alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.access.tickets import Tickets
+from gateway.index import UserIndex
+from gateway.live.hub import Hub, HubSettings
+from gateway.metrics import Metrics
+from gateway.pulse import Pulse
+from gateway.settings import GatewaySettings
+from shared.dispatch import Dispatcher
+from shared.feed import Feed
+from shared.link import Link
+from shared.log.log import Log
+from shared.models import Models
+from shared.redis import resolver
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a gateway. `clock` tells Unix seconds; only what people are shown is taken from it."""
+
+    settings: GatewaySettings
+    models: Models
+    link: Link
+    log: Log
+    hub: Hub
+    dispatcher: Dispatcher
+    index: UserIndex
+    feed: Feed
+    tickets: Tickets
+    pulse: Pulse
+    metrics: Metrics
+    clock: Callable[[], float] = time.time
+
+
+@asynccontextmanager
+async def open_services(settings: GatewaySettings, models: Models) -> AsyncIterator[Services]:
+    """Open the links and start the tasks; close all of it on leaving. Redis need not be there yet."""
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        link = Link(resolver(settings.redis_url), name="commands", reply_timeout_s=settings.redis_deadline_s)
+        await link.open()
+        stack.push_async_callback(link.close)
+        queue_link = link
+        if settings.queue_url != settings.redis_url:
+            queue_link = Link(resolver(settings.queue_url), name="queue", reply_timeout_s=settings.redis_deadline_s)
+            await queue_link.open()
+            stack.push_async_callback(queue_link.close)
+        feed = Feed(link, keep_s=settings.retain_s)
+        log = Log(
+            link,
+            settings.retention,
+            deadline_s=settings.redis_deadline_s,
+            replicas=settings.wait_replicas,
+            on_end=feed.ended,
+        )
+        dispatcher = Dispatcher(queue_link, deadline_s=settings.redis_deadline_s)
+        hub = Hub(log, resolver(settings.redis_url), _hub_settings(settings), redispatch=dispatcher.dispatch)
+        await hub.open()
+        stack.push_async_callback(hub.close)
+        pulse = Pulse(link, metrics, grace_s=settings.ready_grace_s)
+        pulse.open()
+        stack.push_async_callback(pulse.close)
+        metrics.observe(hub, link)
+        in_flight_s = settings.message_deadline_s
+        index = UserIndex(link, log, keep_s=in_flight_s + settings.replay_s, latest_s=in_flight_s + settings.retain_s)
+        tickets = Tickets(
+            link,
+            secret=settings.ticket_secret.get_secret_value(),
+            last_s=settings.ticket_s,
+            deadline_s=settings.redis_deadline_s,
+        )
+        yield Services(settings, models, link, log, hub, dispatcher, index, feed, tickets, pulse, metrics)
+
+
+def _hub_settings(settings: GatewaySettings) -> HubSettings:
+    return HubSettings(
+        heartbeat_s=settings.heartbeat_s,
+        send_timeout_s=settings.send_timeout_s,
+        viewer_buffer_bytes=settings.viewer_buffer_bytes,
+        direct_writes=settings.direct_writes,
+        rotate_s=settings.rotate_s,
+        lease_s=settings.lease_ms / 1000,
+    )

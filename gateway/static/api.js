@@ -1,0 +1,100 @@
+// How the page talks to gateways: its own first, another one of this machine while that is away; and as whom.
+
+import { follow, socketFetch } from './tailrace.js';
+
+/** {open: nobody is asked who they are, local: a run on one machine, peers: origins of its gateways}. */
+export const config = await fetch('/static/config.json').then((response) => response.json());
+
+const origins = [location.origin, ...config.peers.filter((peer) => peer !== location.origin)];
+export const peers = origins.slice(1);
+
+/** By origin. The feed goes over a WebSocket: browsers allow six HTTP connections to an origin, and tabs are many. */
+const sockets = new Map();
+const KEY = 'tailrace.credential';
+let asking = null;
+
+function headers(more = {}) {
+  const credential = sessionStorage.getItem(KEY);
+  return credential ? { ...more, authorization: `Bearer ${credential}` } : more;
+}
+
+/** Ask for a key once, whoever needs it. */
+export function signIn() {
+  asking ??= new Promise((resolve) => {
+    const dialog = document.querySelector('#sign-in');
+    const input = dialog.querySelector('input');
+    const done = () => {
+      asking = null;
+      sessionStorage.setItem(KEY, input.value.trim());
+      sockets.clear(); // those were opened as somebody else
+      resolve();
+    };
+    dialog.addEventListener('close', done, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** Call one operation; throws an Error with the server's `code` and `status`, or code "offline". */
+export async function call(method, path, body) {
+  const init = { method, cache: 'no-store', body: body && JSON.stringify(body) };
+  for (const origin of origins) {
+    const given = headers({ ...(body && { 'content-type': 'application/json' }) });
+    let response;
+    try {
+      response = await fetch(origin + path, { ...init, headers: given });
+    } catch {
+      continue; // every call of this page may be repeated, so the next gateway may have it
+    }
+    if (response.status === 401) {
+      await signIn();
+      return call(method, path, body);
+    }
+    const answer = await response.json().catch(() => null);
+    if (response.ok) return answer;
+    const { code = `http_${response.status}`, message = response.statusText } = answer?.error ?? {};
+    throw Object.assign(new Error(message), { code, status: response.status });
+  }
+  throw Object.assign(new Error('No gateway can be reached.'), { code: 'offline', status: 0 });
+}
+
+const base64url = (text) =>
+  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replace(/=+$/, '');
+
+function overSocket(url, init) {
+  const { origin } = new URL(url);
+  if (!sockets.has(origin)) {
+    const credential = sessionStorage.getItem(KEY);
+    const protocols = ['tailrace.v1', ...(credential ? [`bearer.${base64url(credential)}`] : [])];
+    sockets.set(origin, socketFetch(`${origin.replace(/^http/, 'ws')}/ws`, { protocols }));
+  }
+  return sockets.get(origin)(url, init);
+}
+
+export const feed = () => stream('/feed', { fetch: overSocket });
+
+/** Follow a stream through whichever gateway answers; `onState(state, origin)`. */
+export function stream(path, { onState = () => {}, ...options }) {
+  let tries = 0;
+  let origin = location.origin;
+  const url = () => {
+    origin = origins[tries++ % origins.length];
+    return origin + path;
+  };
+  const note = (state) => {
+    if (state === 'open') tries = 0; // after the next cut, our own gateway is asked first again
+    onState(state, origin);
+  };
+  return follow(url, { ...options, headers: async () => headers(), onState: note });
+}
+
+export const chatPath = (chat) => `/chats/${encodeURIComponent(chat)}`;
+export const messagePath = (chat, message) => `${chatPath(chat)}/messages/${encodeURIComponent(message)}`;
+
+/** Local runs only: break something on purpose. */
+export async function breakIt(what) {
+  await fetch(`/__local/${what}`, { method: 'POST', headers: { 'x-tailrace-local': '1' } }).catch(() => {});
+}

@@ -1,0 +1,76 @@
+// The user's chats: what this browser remembers, and what the server's feed tells about every tab and device.
+
+import { call, feed, signIn } from './api.js';
+
+const KEY = 'tailrace.chats';
+const MOST = 60;
+
+export class Chats {
+  #known = new Map();
+  #listener;
+
+  /** `listener(event)` is called after every change; `event` is the feed's, if it was the cause. */
+  constructor(listener) {
+    this.#listener = listener;
+    for (const chat of JSON.parse(localStorage.getItem(KEY) ?? '[]'))
+      this.#known.set(chat.id, { ...chat, running: new Set() });
+  }
+
+  /** Latest first. */
+  list() {
+    return [...this.#known.values()].sort((a, b) => b.at - a.at).slice(0, MOST);
+  }
+
+  get(id) {
+    return this.#known.get(id);
+  }
+
+  /** Note what this page itself starts, before the server says so. */
+  started(id, message, title) {
+    this.#take({ type: 'started', chat_id: id, message_id: message, title, at: Date.now() / 1000 });
+  }
+
+  ended(id, message) {
+    this.#take({ type: 'ended', chat_id: id, message_id: message });
+  }
+
+  /** Listen for good. */
+  async watch() {
+    await this.#readActive();
+    for (;;) {
+      try {
+        for await (const { event } of feed()) {
+          if (event.type === 'reset') await this.#readActive();
+          else this.#take(event);
+        }
+      } catch (error) {
+        console.warn('feed', error);
+        if (error.status === 4401) await signIn();
+        await new Promise((resolve) => setTimeout(resolve, 10_000));
+      }
+    }
+  }
+
+  async #readActive() {
+    const { messages } = await call('GET', '/active').catch(() => ({ messages: null }));
+    if (!messages) return;
+    for (const chat of this.#known.values()) chat.running.clear();
+    for (const { chat_id, message_id, since } of messages)
+      this.#take({ type: 'started', chat_id, message_id, at: since });
+    this.#listener();
+  }
+
+  #take(event) {
+    const { type, chat_id: id, message_id: message } = event;
+    const chat = this.#known.get(id) ?? { id, title: '', at: 0, last: null, running: new Set() };
+    if (type === 'started') {
+      this.#known.set(id, chat);
+      chat.running.add(message);
+      if (event.at >= chat.at) Object.assign(chat, { at: event.at, last: message });
+      chat.title ||= event.title ?? '';
+    } else if (type === 'ended') chat.running.delete(message);
+    const kept = this.list().map(({ running, ...rest }) => rest);
+    localStorage.setItem(KEY, JSON.stringify(kept));
+    this.#listener(event);
+  }
+}

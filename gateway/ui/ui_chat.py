@@ -1,0 +1,127 @@
+"""Owns what `POST /api/chat` asks for: from the AI SDK's body to a generation, by its rules for a busy chat.
+
+- a new message while the chat is busy is refused (409), unless it is the very request that runs: then it is joined,
+  so that a page that sends twice (React's StrictMode does) has one answer
+- regenerating, and an edited message, stop what is in flight and win
+- with an assistant message at the end (its tool calls have results now) the answer goes on under that message's id
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.access.principal import Principal
+from gateway.services import Services
+from gateway.start import Started, start
+from gateway.ui.ui_history import complete, latest_turn
+from gateway.ui.ui_messages import ChatMessage, UiMessage, to_chat_messages
+from shared import events as ev
+from shared.errors import ChatBusy, InvalidRequest
+from shared.events import encode_json
+from shared.ids import new_message_id
+from shared.jobs import GenerationRequest
+from shared.log.types import Policy
+
+
+class ChatBody(Struct, rename={"message_id": "messageId"}):
+    """What `useChat` sends, and what its `body` option may add. Other fields are ignored."""
+
+    messages: Annotated[list[UiMessage] | None, Meta(description="The conversation.")] = None
+    message: Annotated[UiMessage | None, Meta(description="Or its last message alone.")] = None
+    id: Annotated[str | None, Meta(description="The chat; without one it is a new chat.")] = None
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: Annotated[str | None, Meta(description="The message to edit, regenerate or continue.")] = None
+    model: Annotated[str | None, Meta(description="Empty: the default model.")] = None
+    system: Annotated[str | None, Meta(description="Put before the conversation.")] = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+
+
+PARAMS = (
+    *("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "presence_penalty"),
+    *("frequency_penalty", "logit_bias", "tools", "tool_choice", "parallel_tool_calls", "response_format"),
+    "reasoning_effort",
+)
+"""Fields that go to the model as they are."""
+
+
+async def begin(services: Services, who: Principal, body: ChatBody, *, idempotency_key: str | None) -> Started:
+    """Start what `body` asks for, or join it where it runs already; raises as `start`."""
+    chat_id = new_message_id().replace("msg_", "chat_") if body.id is None else body.id
+    request = await _request(services, who, chat_id, body)
+    try:
+        return await start(
+            services, who, chat_id, request, idempotency_key=idempotency_key, policy=_policy(services, body)
+        )
+    except ChatBusy as busy:
+        joined = await _join(services, who, chat_id, busy.active, request)
+        if joined is None:
+            raise
+        return joined
+
+
+def _policy(services: Services, body: ChatBody) -> Policy | None:
+    last = body.messages[-1] if body.messages else body.message
+    edits = body.message_id is not None and (last is None or last.role != "assistant")
+    wins = body.trigger == "regenerate-message" or edits
+    return "replace" if wins and services.settings.allow_replace else None
+
+
+async def _request(services: Services, who: Principal, chat_id: str, body: ChatBody) -> GenerationRequest:
+    last = body.messages[-1] if body.messages else body.message
+    if body.messages:
+        messages = to_chat_messages(body.messages)
+    else:
+        turn = await latest_turn(services, who, chat_id)
+        messages = complete(turn, body.message, body.trigger, body.message_id)
+    system = {"role": "system", "content": body.system}
+    if body.system and messages[:1] != [system]:
+        messages.insert(0, system)
+    if not messages:
+        raise InvalidRequest("there is nothing in messages for a model to answer")
+    params = {name: value for name in PARAMS if (value := getattr(body, name)) is not None}
+    return GenerationRequest(body.model or "", messages, params, wire="ui", options=_options(messages, last))
+
+
+def _options(messages: list[ChatMessage], last: UiMessage | None) -> dict[str, Any]:
+    """Return what the wire must remember: the request's likeness, the asker's id, and a message that goes on."""
+    options: dict[str, Any] = {
+        "asked": sha256(encode_json([messages, None if last is None else last.id])).hexdigest()[:16],
+        "before": len(messages),
+    }
+    if last is None or last.role != "assistant":
+        return {**options, "asked_id": "" if last is None else last.id}
+    options["before"] = len(messages) - len(to_chat_messages([last]))
+    if last.id:
+        options |= {"message_id": last.id, "parts": last.parts}
+    return options
+
+
+async def _join(
+    services: Services, who: Principal, chat_id: str, active: str, request: GenerationRequest
+) -> Started | None:
+    """Return the running message if it is what `request` asks for."""
+    ref = who.ref(chat_id, active)
+    entries = await services.log.read(ref, None, 1)
+    created = entries[0].event if entries else None
+    meta = await services.log.meta(ref)
+    if meta is None or not isinstance(created, ev.Created) or created.wire != request.wire:
+        return None
+    if created.options.get("asked") != request.options["asked"]:
+        return None
+    return Started(ref, entries[0].cursor, meta.state, existed=True)

@@ -1,0 +1,61 @@
+"""Owns which message of a chat the AI SDK's clients mean: they name the chat, seldom the message."""
+
+from __future__ import annotations
+
+from gateway.access.principal import Principal
+from gateway.protocols.ui_message_stream import NAME, prologue, ui_message_id
+from gateway.services import Services
+from gateway.ui.ui_position import parse_run_id
+from shared import events as ev
+from shared.ids import MessageRef
+
+
+async def base_of(services: Services, ref: MessageRef) -> int:
+    """Return how many chunks the sender of a message has already: those that rebuild what it continues."""
+    created = await _created(services, ref)
+    if created is None:
+        return 0
+    return len(prologue(ref.message_id, created.options if created.wire == NAME else {})) - 1
+
+
+async def is_named(services: Services, who: Principal, ref: MessageRef, wanted: str) -> bool:
+    """Whether a client means this message: by its id, by the one it shows, or by its run's."""
+    run = parse_run_id(who, wanted)
+    if wanted == ref.message_id or (run is not None and run[0] == ref):
+        return True
+    created = await _created(services, ref)
+    return created is not None and ui_message_id(ref.message_id, created.options) == wanted
+
+
+async def latest(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
+    """Return the message that a viewer with a position in "the chat" means."""
+    active = await services.log.active(who.scope, chat_id)
+    return await services.index.latest(who, chat_id) if active is None else who.ref(chat_id, active)
+
+
+async def undelivered(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
+    """Return the message that the chat's viewers have still to get: the one in flight, or an end that nobody got.
+
+    Not one that was stopped: whoever stopped it knows.
+    """
+    ref = await latest(services, who, chat_id)
+    if ref is None:
+        return None
+    meta = await services.log.meta(ref)
+    if meta is None or (meta.terminal and (meta.told or meta.state in ("aborted", "deleted"))):
+        return None
+    return ref
+
+
+async def is_kept(services: Services, ref: MessageRef) -> bool:
+    """Whether the message's log is there, or may come back: then waiting for it is the stream's business."""
+    meta = await services.log.meta(ref)
+    if meta is None or meta.state == "deleted":
+        return False
+    return not meta.terminal or bool(await services.log.read(ref, None, 1))
+
+
+async def _created(services: Services, ref: MessageRef) -> ev.Created | None:
+    entries = await services.log.read(ref, None, 1)
+    event = entries[0].event if entries else None
+    return event if isinstance(event, ev.Created) else None
