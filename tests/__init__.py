@@ -1,0 +1,1 @@
+"""The tests; helpers for several of them are in `tests.support`."""

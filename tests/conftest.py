@@ -1,0 +1,75 @@
+"""The fixtures that need no thought: a Redis, an empty log on it, a link to it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from hypothesis import settings
+
+from shared.ids import MessageRef
+from shared.link import Link
+from shared.log.log import Log
+from shared.log.types import Retention
+from shared.redis import resolver
+from tests.support.redis import RedisServer, main_redis, make_redis
+
+# The same examples in every run; `--hypothesis-profile=search` looks for new ones, and for longer.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The server that most tests share. Take `redis_url` unless you mean the server itself."""
+    server = main_redis()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the shared server, emptied."""
+    with redis_server.admin() as client:
+        client.flushdb()
+    return redis_server.url
+
+
+@pytest.fixture
+def start_redis() -> Iterator[Callable[..., RedisServer]]:
+    """`start_redis(binary=..., args=[...])` starts a server of this test's own, to kill, freeze and restart."""
+    servers: list[RedisServer] = []
+
+    def start(**how: object) -> RedisServer:
+        server = make_redis(**how)  # type: ignore[arg-type]  # the same keywords
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[Link]:
+    """An open command link to the shared server."""
+    link = Link(resolver(redis_url), name="test")
+    await link.open(wait_s=5)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def log(link: Link) -> Log:
+    """The log on the shared, emptied server, with the default periods."""
+    return Log(link, Retention())
+
+
+@pytest.fixture
+def ref() -> MessageRef:
+    """A message that nobody else uses."""
+    unique = uuid.uuid4().hex[:12]
+    return MessageRef("acme", f"chat-{unique}", f"msg-{unique}")

@@ -1,0 +1,185 @@
+"""Owns the short forms in which the tests drive the log: a message, its owner, what they write, and lost time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared import events as ev
+from shared.cursor import Cursor
+from shared.events import encode_event
+from shared.fold import fold
+from shared.ids import MessageRef
+from shared.link import Link
+from shared.log.keys import log_keys
+from shared.log.log import Log
+from shared.log.types import (
+    Claimed,
+    Created,
+    Ending,
+    Entry,
+    Exists,
+    Meta,
+    NotClaimed,
+    Ownership,
+    Policy,
+    Refused,
+    Reply,
+    new_token,
+)
+from shared.message import encode_message
+from shared.redis import resolver
+
+LEASE_MS = 60_000
+REQUEST = b'{"model":"m","messages":[]}'
+
+
+def first_entry(ref: MessageRef) -> bytes:
+    """Return the payload of entry 1."""
+    return encode_event(ev.Created(ref.chat_id, ref.message_id, "m", 1))
+
+
+def text(value: str) -> bytes:
+    """Return the payload of a piece of text."""
+    return encode_event(ev.TextDelta("t", value))
+
+
+def marker(n: int) -> bytes:
+    """Return the payload of the `n`-th attempt's claim marker."""
+    return encode_event(ev.Attempt(n, "first" if n == 1 else "worker_lost", "start" if n == 1 else "restart"))
+
+
+def ending(state: Any = "done", *before: bytes) -> Ending:
+    """Return what ends a message in `state`, entries of `before` included."""
+    end = ev.End(state, attempts=1)
+    return Ending(state, encode_message(fold([end])), encode_event(end), before)
+
+
+async def create(
+    log: Log, ref: MessageRef, *, body_hash: str = "h", policy: Policy = "single", **more: Any
+) -> Created | Exists | Refused:
+    """Create the message of `ref`; the reply whatever it is."""
+    return await log.create(
+        ref, owner="ann", body_hash=body_hash, request=REQUEST, first=first_entry(ref), policy=policy, **more
+    )
+
+
+async def created(log: Log, ref: MessageRef, **how: Any) -> Cursor:
+    """Create the message of `ref`, which must succeed; the cursor of its first entry."""
+    reply = await create(log, ref, **how)
+    assert isinstance(reply, Created), reply
+    return reply.cursor
+
+
+async def try_claim(
+    log: Log,
+    ref: MessageRef,
+    *,
+    token: str | None = None,
+    seen: int = 0,
+    most: int = 3,
+    lease_ms: int = LEASE_MS,
+    channel: str = "tr:worker:w",
+) -> Claimed | NotClaimed:
+    """Claim the message of `ref`; the reply whatever it is."""
+    return await log.claim(
+        ref,
+        token=token or new_token(),
+        lease_ms=lease_ms,
+        most_attempts=most,
+        attempts_seen=seen,
+        marker=marker(seen + 1),
+        channel=channel,
+    )
+
+
+async def claim(log: Log, ref: MessageRef, **how: Any) -> Ownership:
+    """Claim the message of `ref`, which must succeed."""
+    reply = await try_claim(log, ref, **how)
+    assert isinstance(reply, Claimed), reply
+    return reply.ownership
+
+
+async def started(log: Log, ref: MessageRef, **how: Any) -> Ownership:
+    """Create and claim the message of `ref`: entries 1 and 2."""
+    await created(log, ref)
+    return await claim(log, ref, **how)
+
+
+async def append(log: Log, own: Ownership, first: int, *texts: str, lease_ms: int = LEASE_MS) -> Reply:
+    """Append pieces of text as entries `first`, ...; none is a heartbeat."""
+    payloads = [text(value) for value in texts]
+    return await log.append(own, first, payloads, lease_ms=lease_ms, renew_ttl=False, deadline_s=5)
+
+
+async def seen(log: Log, ref: MessageRef) -> Meta:
+    """Return the message's record, which must exist."""
+    meta = await log.meta(ref)
+    assert meta is not None
+    return meta
+
+
+async def payloads(log: Log, ref: MessageRef) -> list[bytes]:
+    """Return what the log says, without ids."""
+    return [entry.raw for entry in await log.read_all(ref)]
+
+
+async def run_out(link: Link, ref: MessageRef) -> None:
+    """Let the time pass that the owner's lease would take."""
+    await link.call("HSET", log_keys(ref).meta, "lu", "1")
+
+
+async def lose_everything(link: Link) -> None:
+    """Do what a restart without persistence does."""
+    await link.call("FLUSHDB")
+
+
+@dataclass
+class Failover:
+    """What a replica had at one moment, and the promotion that makes it the truth."""
+
+    link: Link
+    dumps: dict[bytes, bytes] = field(default_factory=dict)
+
+    async def replicate(self) -> None:
+        """Take over everything there is now."""
+        keys: list[bytes] = await self.link.call("KEYS", "*")
+        self.dumps = {key: await self.link.call("DUMP", key) for key in keys}
+
+    async def promote(self) -> None:
+        """Lose whatever came after the last `replicate`."""
+        await self.link.call("FLUSHDB")
+        for key, dump in self.dumps.items():
+            await self.link.call("RESTORE", key, 0, dump)
+
+
+class Listener:
+    """Hears what is published on a channel."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        self._heard: list[bytes] = []
+        self._channel = channel
+        self._link = Link(resolver(url), name="listener", on_push=self._on_push)
+
+    async def __aenter__(self) -> Listener:
+        await self._link.open(wait_s=5)
+        self._link.post("SUBSCRIBE", self._channel)
+        await self._link.call("PING")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._link.close()
+
+    async def heard(self) -> list[bytes]:
+        """Return everything that was published so far: it comes before the answer to a later question."""
+        await self._link.call("PING")
+        return self._heard
+
+    def _on_push(self, push: list[Any]) -> None:
+        if push[0] == b"message":
+            self._heard.append(push[2])
+
+
+def entry(epoch: int, seq: int, value: str) -> Entry:
+    """Return an entry as an owner keeps it in memory."""
+    return Entry(Cursor(epoch, seq), text(value))
