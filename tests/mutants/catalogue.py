@@ -1,0 +1,9 @@
+"""Every mutant there is. To add one: the safeguard's text, what stands there without it, and who must notice."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+from tests.mutants.reader import READER
+from tests.mutants.scripts import MENDS, SCRIPTS
+
+MUTANTS: tuple[Mutant, ...] = (*SCRIPTS, *MENDS, *READER)

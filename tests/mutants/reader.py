@@ -1,0 +1,95 @@
+"""The reading side without its checks, and the owner's side of the mends: what scripts alone cannot keep."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_READING = "tests/unit/gateway/test_reading.py::test_"
+_AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
+_WRITER = "tests/unit/worker/test_writer.py::test_"
+_REAPER = "tests/unit/worker/test_reaper.py::test_"
+
+
+def _tail(name: str, old: str, new: str, *tests: str, at_once: str = "") -> Mutant:
+    """`at_once`: a test in which nothing but the safeguard heals; elsewhere a look after some silence would."""
+    named = [_READING + test for test in tests] + ([_AT_ONCE + at_once] if at_once else [])
+    return Mutant(name, "gateway/live/tail.py", old, new, tuple(named))
+
+
+def _viewer(name: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, "gateway/live/viewer.py", old, new, tuple(_READING + test for test in tests))
+
+
+READER = (
+    _tail(
+        "reader: no contiguity check (mend 3)", 
+        "at, seq = int(epoch), int(first)\n",
+        "at, seq = int(epoch), int(first)\n        prev = str(self.position).encode()\n",
+        "a_forged_or_stale_batch_is_not_taken",
+    ),
+    _tail(
+        "reader: what does not fit is dropped, not read",
+        "elif Cursor(at, seq + len(lines) - 1) > self.position:", "elif False:",
+        at_once="a_batch_beyond_the_position_has_the_log_read",
+    ),
+    _tail(
+        "reader: the tail reads on without its own entry (mend 3)",
+        "if not page or page[0].cursor != position:", "if not page:",
+        "a_viewer_of_a_lost_branch_is_reset",
+    ),
+    _tail(
+        "reader: a heartbeat beyond the position is ignored",
+        "elif self.position is not None and Cursor.from_redis(head) > self.position:", "elif False:",
+        at_once="a_heartbeat_beyond_the_position_has_the_log_read",
+    ),
+    _tail(
+        "mend 7: a silent link is trusted", "elif meta.cursor != self.position:", "elif False:",
+        "a_lost_end_is_found_when_the_link_stays_silent",
+    ),
+    _tail(
+        "reader: a new subscription is trusted",
+        "        self._subscribing = None\n        if self.position is not None:\n            self.heal()\n",
+        "        self._subscribing = None\n",
+        at_once="a_new_subscription_has_the_log_read",
+    ),
+    _viewer(
+        "reader: no cursor-exists check",
+        "if self.cursor is not None and entries[0].cursor != self.cursor:", "if False:",
+        "a_cursor_that_is_not_in_the_log_gets_a_reset_and_the_whole_log",
+    ),
+    _viewer(
+        "reader: a cursor beyond the end waits for ever",
+        "if not entries and self.cursor is not None and await self._is_foreign():", "if False:",
+        "a_cursor_that_is_not_in_the_log_gets_a_reset_and_the_whole_log",
+    ),
+    _viewer(
+        "mend 6: a vanished log is given up at once",
+        "if self._loop.time() >= self._vanished_at + self._restoring_s:", "if True:",
+        "a_vanished_log_is_waited_for_and_goes_on_without_a_reset",
+    ),
+    Mutant(
+        "mend 4: the worker restores after its lease", "worker/writer.py",
+        "self.lease.left_s(sent_at) <= 0 or ", "",
+        (_WRITER + "after_the_lease_nothing_is_restored",),
+    ),
+    Mutant(
+        "mend 4: the worker takes a lost claim for a takeover", "worker/writer.py",
+        "if claim_lost or reply.status in", "if reply.status in",
+        (_WRITER + "a_lost_claim_is_restored_while_the_lease_lasts",),
+    ),
+    Mutant(
+        "the worker does not write a lost tail again", "worker/writer.py",
+        'reply.status == "gap" and reply.seq >= self.ledger.marker_seq', 'reply.status == "gap" and False',
+        (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
+    ),
+    Mutant(
+        "mend 2: the worker does not decide before it ends", "worker/writer.py",
+        "if self._store.waits_for_replicas:", "if False:",
+        (_WRITER + "where_replicas_count_the_outcome_is_decided_before_the_end",),
+    ),
+    Mutant(
+        "mend 11: nobody sweeps", "worker/reaper.py",
+        "await asyncio.gather(*(self._store.watch(ref, random.randrange(2000)) for ref in refs))", "pass",
+        (_REAPER + "the_sweep_finds_what_every_index_forgot",),
+    ),
+)  # fmt: skip
