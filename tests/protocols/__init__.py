@@ -1,0 +1,1 @@
+"""What every wire makes of every log: golden files, cuts, and cold renderers."""

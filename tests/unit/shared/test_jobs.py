@@ -1,0 +1,52 @@
+"""Requests as stored and jobs as queued: the same bytes for the same request, and JSON all the way."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.ids import MessageRef
+from shared.jobs import (
+    GenerationRequest,
+    Job,
+    decode_job_value,
+    decode_request,
+    encode_job_value,
+    encode_request,
+)
+from tests.support.events import JSON
+
+FREE_FORM = st.dictionaries(st.text(max_size=4), JSON, max_size=3)
+REQUESTS = st.builds(
+    GenerationRequest, st.text(max_size=5), st.lists(FREE_FORM, max_size=2), FREE_FORM, st.text(max_size=3), FREE_FORM,
+    FREE_FORM,
+)  # fmt: skip
+
+
+@given(REQUESTS)
+def test_a_request_survives_its_json(request: GenerationRequest) -> None:
+    assert decode_request(encode_request(request)) == request
+
+
+def test_equal_requests_have_equal_bytes_whatever_the_order_of_their_keys() -> None:
+    one = GenerationRequest("m", [{"role": "user", "content": "x"}], {"a": 1, "b": {"c": 2, "d": 3}})
+    other = GenerationRequest("m", [{"content": "x", "role": "user"}], {"b": {"d": 3, "c": 2}, "a": 1})
+    assert encode_request(one) == encode_request(other)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"model":"m"}', b'{"model":1,"messages":[]}', b"[]"])
+def test_what_is_no_request_is_refused(raw: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_request(raw)
+
+
+def test_a_job_names_its_message() -> None:
+    ref = MessageRef("a", "b/c", "💬")
+    assert Job(ref.member).ref == ref
+
+
+@given(JSON)
+def test_queue_values_are_json(value: object) -> None:
+    assert decode_job_value(encode_job_value(value)) == value

@@ -1,0 +1,284 @@
+"""The link against real servers that are killed, frozen, demoted, full and slow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from shared.errors import StorageFull, Unavailable
+from shared.link import Link, ReplyError, Target
+from shared.redis import resolver
+from tests.support.redis import RedisServer, server_binaries
+from tests.support.wait import wait_until
+
+WRITE = "return redis.call('SET', KEYS[1], ARGV[1])"
+Start = Callable[..., RedisServer]
+Open = Callable[..., Awaitable[Link]]
+BINARIES: list[str | None] = [*server_binaries()] or [None]  # servers word their errors differently
+
+
+@pytest.fixture
+async def open_link() -> AsyncIterator[Open]:
+    """`open_link(url)` opens a link that is closed after the test."""
+    links: list[Link] = []
+
+    async def open_(url: str, wait_s: float | None = 5, **how: Any) -> Link:
+        link = Link(resolver(url), name="test", **how)
+        links.append(link)
+        await link.open(wait_s=wait_s)
+        return link
+
+    yield open_
+    for link in links:
+        await link.close()
+
+
+async def test_replies_come_in_the_order_of_the_calls(link: Link) -> None:
+    replies = await asyncio.gather(*(link.call("ECHO", str(n)) for n in range(2000)))
+    assert replies == [str(n).encode() for n in range(2000)]
+
+
+async def test_arguments_of_every_kind_pass_unchanged(link: Link) -> None:
+    await link.call("SET", "key", b"\x00\xff\r\n")
+    assert await link.call("GET", b"key") == b"\x00\xff\r\n"
+    await link.call("SET", "schlüssel", 17)
+    assert await link.call("GET", "schlüssel".encode()) == b"17"
+    assert await link.call("GET", "nothing") is None
+    assert await link.script("return {false, 1, ARGV[1], {}}", ("k",), ("💬",), deadline_s=5) == [
+        None, 1, "💬".encode(), [],
+    ]  # fmt: skip
+
+
+async def test_a_large_reply_and_a_large_command(link: Link) -> None:
+    value = bytes(range(256)) * 40_000
+    await link.call("SET", "key", value)
+    assert await link.call("GET", "key") == value
+
+
+async def test_a_script_is_loaded_where_redis_does_not_know_it(link: Link) -> None:
+    assert await link.script(WRITE, ("a",), ("1",), deadline_s=5) == b"OK"
+    commands = link.stats.commands
+    assert await link.script(WRITE, ("a",), ("2",), deadline_s=5) == b"OK"
+    assert link.stats.commands == commands + 1
+    await link.call("SCRIPT", "FLUSH")
+    assert await link.script(WRITE, ("a",), ("3",), deadline_s=5) == b"OK"
+    assert await link.call("GET", "a") == b"3"
+
+
+async def test_an_error_reply_is_the_callers_alone(link: Link) -> None:
+    await link.call("SET", "key", "text")
+    calls = [link.call("GET", "key"), link.call("XLEN", "key"), link.call("ECHO", "x")]
+    replies: list[object] = await asyncio.gather(*calls, return_exceptions=True)
+    assert (replies[0], replies[2]) == (b"text", b"x")
+    assert isinstance(replies[1], ReplyError)
+    assert "WRONGTYPE" in str(replies[1])
+    with pytest.raises(ReplyError):
+        await link.script("return redis.call('XLEN', KEYS[1])", ("key",), (), deadline_s=5)
+    assert link.stats.losses == 0
+
+
+async def test_a_cancelled_call_does_not_shift_the_replies_of_others(link: Link) -> None:
+    calls = [asyncio.create_task(link.call("ECHO", str(n))) for n in range(100)]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(reply, asyncio.CancelledError) for reply in done[::2])
+    assert done[1::2] == [str(n).encode() for n in range(1, 100, 2)]
+    assert await link.call("ECHO", "after") == b"after"
+
+
+async def test_calls_survive_a_killed_connection(link: Link) -> None:
+    me = await link.call("CLIENT", "ID")
+    cut = asyncio.create_task(link.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"))
+    replies = await asyncio.gather(*(link.call("SET", f"k{n}", n) for n in range(50)))
+    cut.cancel()
+    assert replies == [b"OK"] * 50
+    assert await link.call("CLIENT", "ID") != me
+    assert link.stats.connects >= 2
+
+
+async def test_a_call_waits_for_a_redis_that_comes_back(start_redis: Start, open_link: Open) -> None:
+    server = start_redis(args=["--appendonly", "yes", "--appendfsync", "always"])
+    link = await open_link(server.url)
+    await link.call("SET", "a", "1")
+    await asyncio.to_thread(server.kill)
+    waiting = asyncio.create_task(link.call("GET", "a", deadline_s=10))
+    await wait_until(lambda: not link.up)
+    await asyncio.to_thread(server.restart, keep_data=True)
+    assert await waiting == b"1"
+
+
+async def test_without_redis_a_call_is_unavailable_at_its_deadline(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    link = await open_link(server.url)
+    await asyncio.to_thread(server.kill)
+    with pytest.raises(Unavailable):
+        await link.call("PING", deadline_s=0.2)
+    with pytest.raises(Unavailable):
+        await open_link(server.url, wait_s=0.1)
+
+
+async def test_a_frozen_redis_is_unavailable_and_then_serves_again(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    link = await open_link(server.url)
+    server.pause()
+    with pytest.raises(Unavailable):
+        await link.call("PING", deadline_s=0.2)
+    server.resume()
+    assert await link.call("PING") == b"PONG"
+
+
+async def test_one_callers_short_deadline_does_not_cut_off_the_others(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    link = await open_link(server.url)
+    server.pause()
+    patient = asyncio.create_task(link.call("ECHO", "patient", deadline_s=10))
+    with pytest.raises(Unavailable):
+        await link.call("PING", deadline_s=0.1)
+    server.resume()
+    assert await patient == b"patient"
+    assert (link.stats.connects, link.stats.losses) == (1, 0)
+
+
+async def test_a_connection_that_stays_silent_is_given_up(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    link = await open_link(server.url)
+    server.pause()
+    with pytest.raises(Unavailable):
+        await link.call("PING", deadline_s=1.2)
+    await wait_until(lambda: link.stats.losses == 1)
+    server.resume()
+    assert await link.call("PING") == b"PONG"
+
+
+async def test_a_busy_redis_is_waited_for(start_redis: Start, open_link: Open) -> None:
+    server = start_redis(args=["--lua-time-limit", "1"])
+    link, other = await open_link(server.url), await open_link(server.url)
+    busy = asyncio.create_task(other.script("while true do end", ("k",), (), deadline_s=10))
+
+    async def said_busy() -> bool:
+        with contextlib.suppress(Unavailable):
+            await link.call("PING", deadline_s=0.1)
+            return False
+        return True
+
+    await wait_until(said_busy)
+    waiting = asyncio.create_task(link.call("ECHO", "x", deadline_s=10))
+    await link.call("SCRIPT", "KILL")
+    assert await waiting == b"x"
+    with pytest.raises(ReplyError):
+        await busy
+
+
+async def test_out_of_memory_is_storage_full(start_redis: Start, open_link: Open) -> None:
+    for binary in BINARIES:
+        link = await open_link(start_redis(binary=binary, args=["--maxmemory", "1"]).url)
+        with pytest.raises(StorageFull):
+            await link.call("SET", "a", "1")
+        with pytest.raises(StorageFull):
+            await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+        assert await link.call("GET", "a") is None
+
+
+async def test_a_demoted_master_is_left_for_the_new_one(start_redis: Start) -> None:
+    for binary in BINARIES:
+        old, new = start_redis(binary=binary), start_redis(binary=binary)
+        masters = [old.url]
+
+        async def resolve(masters: list[str] = masters) -> Target:
+            return await resolver(masters[-1])()
+
+        link = Link(resolve, name="failover")
+        await link.open(wait_s=5)
+        try:
+            await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+            with old.admin() as client:
+                client.replicaof("127.0.0.1", "1")
+            masters.append(new.url)
+            assert await link.script(WRITE, ("a",), ("2",), deadline_s=10) == b"OK"
+            assert await link.call("GET", "a") == b"2"
+            with new.admin() as client:
+                assert client.get("a") == b"2"
+        finally:
+            await link.close()
+
+
+async def test_a_link_introduces_itself(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    with server.admin() as client:
+        client.config_set("requirepass", "s3cret:/@")
+    port = server.url.rsplit(":", 1)[1].removesuffix("/0")
+    link = await open_link(f"redis://:s3cret%3A%2F%40@127.0.0.1:{port}/3")
+    await link.call("SET", "a", "1")
+    assert b"keys=1" in await link.call("INFO", "keyspace")
+    assert b"db3" in await link.call("INFO", "keyspace")
+    for wrong in ("redis://:wrong@", "redis://"):
+        with pytest.raises(Unavailable):
+            await open_link(f"{wrong}127.0.0.1:{port}/0", wait_s=0.3)
+
+
+async def test_a_unix_socket(start_redis: Start, open_link: Open, tmp_path_factory: pytest.TempPathFactory) -> None:
+    binaries = server_binaries()
+    if not binaries:
+        pytest.skip("a container's socket is not reachable from here")
+    path = tmp_path_factory.mktemp("s") / "r"
+    start_redis(binary=binaries[0], args=["--unixsocket", str(path)])
+    link = await open_link(f"unix://{path}?db=2")
+    assert await link.call("PING") == b"PONG"
+    await link.call("SET", "a", "1")
+    assert b"db2" in await link.call("INFO", "keyspace")
+
+
+async def test_subscriptions_are_made_again_by_on_up(redis_url: str, link: Link) -> None:
+    pushes: list[list[Any]] = []
+    ups: list[int] = []
+
+    def on_up() -> None:
+        ups.append(1)
+        listener.post("SUBSCRIBE", "channel")
+
+    listener = Link(resolver(redis_url), name="sub", on_push=pushes.append, on_up=on_up)
+    await listener.open(wait_s=5)
+    try:
+        assert await wait_until(lambda: pushes) == [[b"subscribe", b"channel", 1]]
+        await link.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await wait_until(lambda: len(pushes) == 2)
+        await link.call("PUBLISH", "channel", "x")
+        assert (await wait_until(lambda: pushes[2:]))[0] == [b"message", b"channel", b"x"]
+        assert (len(ups), listener.stats.pushes) == (2, 3)
+    finally:
+        await listener.close()
+
+
+async def test_a_post_without_a_connection_does_nothing(start_redis: Start, open_link: Open) -> None:
+    server = start_redis()
+    link = await open_link(server.url)
+    await asyncio.to_thread(server.kill)
+    await wait_until(lambda: not link.up)
+    link.post("SUBSCRIBE", "x")
+    assert not link.up
+
+
+async def test_after_close_nothing_is_answered(redis_url: str) -> None:
+    link = Link(resolver(redis_url), name="closed")
+    await link.open(wait_s=5)
+    await link.close()
+    await link.close()
+    with pytest.raises(Unavailable):
+        await link.call("PING", deadline_s=0.1)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "link-closed"]
+
+
+async def test_a_cancelled_close_stays_cancelled(redis_url: str) -> None:
+    link = Link(resolver(redis_url), name="closing")
+    await link.open(wait_s=5)
+    closing = asyncio.create_task(link.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing

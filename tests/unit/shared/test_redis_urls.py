@@ -1,0 +1,98 @@
+"""Redis URLs, and the servers that are refused at boot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import shared.redis
+from shared.errors import Unavailable, UnsafeRedis
+from shared.link import Link
+from shared.redis import RedisUrl, check_redis, parse_url, resolver
+from tests.support.redis import RedisServer
+
+
+def url(**parts: object) -> RedisUrl:
+    base: dict[str, object] = {
+        "hosts": (("127.0.0.1", 6379),), "path": None, "service": None, "username": None, "password": None,
+        "database": 0, "tls": False,
+    }  # fmt: skip
+    return RedisUrl(**{**base, **parts})  # type: ignore[arg-type]  # checked by comparison
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("redis://", url()),
+        ("redis://localhost", url(hosts=(("localhost", 6379),))),
+        ("redis://10.0.0.1:7000/2", url(hosts=(("10.0.0.1", 7000),), database=2)),
+        ("redis://h?db=4", url(hosts=(("h", 6379),), database=4)),
+        ("redis://:p%40ss%2F@h", url(hosts=(("h", 6379),), password="p@ss/")),
+        ("redis://us%3Aer:pw@h", url(hosts=(("h", 6379),), username="us:er", password="pw")),
+        ("rediss://h", url(hosts=(("h", 6379),), tls=True)),
+        ("redis://[::1]:7000/1", url(hosts=(("::1", 7000),), database=1)),
+        ("redis://[::1]", url(hosts=(("::1", 6379),))),
+        ("unix:///run/redis.sock?db=3", url(path="/run/redis.sock", database=3)),
+        ("unix://:pw@/run/redis.sock", url(path="/run/redis.sock", password="pw")),
+        ("sentinel://a,b:7,c/main", url(hosts=(("a", 26379), ("b", 7), ("c", 26379)), service="main")),
+        (
+            "sentinel://u:p@a:1/main/5",
+            url(hosts=(("a", 1),), service="main", username="u", password="p", database=5),
+        ),
+    ],
+)
+def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
+    assert parse_url(text) == parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "localhost:6379", "http://h", "redis://h/x", "redis://h:port", "redis://h?db=x", "sentinel://a",
+        "redis://h/1/2", "redis://h/-1", "redis://h:99999", "unix://", "redis://a,b",
+    ],
+)  # fmt: skip
+def test_a_url_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Redis URL"):
+        parse_url(text)
+
+
+def test_no_error_shows_the_password() -> None:
+    with pytest.raises(ValueError, match="Redis URL") as raised:
+        parse_url("redis://user:s3cret@h:port/0")
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_a_resolver_says_where_and_who() -> None:
+    target = await resolver("rediss://u:p@h:7/3")()
+    assert (target.address, target.username, target.password, target.database) == (("h", 7), "u", "p", 3)
+    assert target.tls is not None
+    assert (await resolver("unix:///s")()).address == "/s"
+
+
+async def test_without_a_sentinel_the_master_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await resolver("sentinel://127.0.0.1:1/main")()
+
+
+async def test_a_redis_that_evicts_is_refused(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis()
+    link = Link(resolver(server.url), name="check")
+    await link.open(wait_s=5)
+    try:
+        await check_redis(link)
+        policies = ("volatile-lru", "allkeys-lru", "volatile-ttl", "allkeys-random", "volatile-lfu")
+        for policy in policies:
+            await link.call("CONFIG", "SET", "maxmemory-policy", policy)
+            with pytest.raises(UnsafeRedis, match=policy):
+                await check_redis(link)
+    finally:
+        await link.close()
+
+
+async def test_a_redis_older_than_the_floor_is_refused(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    await check_redis(link)
+    monkeypatch.setattr(shared.redis, "OLDEST_REDIS", (99, 0))
+    with pytest.raises(UnsafeRedis, match="too old"):
+        await check_redis(link)

@@ -1,0 +1,55 @@
+"""Settings: read from the environment, refused when they do not fit, never changed."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from shared.log.types import Retention
+from shared.settings import SharedSettings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SharedSettings.model_fields:
+        monkeypatch.delenv(f"TAILRACE_{name.upper()}", raising=False)
+
+
+def test_the_defaults_fit_together() -> None:
+    settings = SharedSettings()
+    assert settings.heartbeat_ms * 3 < settings.lease_ms
+    assert settings.queue_url == settings.redis_url
+    keep = settings.retention
+    assert keep == Retention()
+    assert keep.replay_ms <= keep.retain_ms <= keep.tombstone_ms
+
+
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_LEASE_MS", "2000")
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "redis://queue/1")
+    monkeypatch.setenv("TAILRACE_REPLAY_S", "5")
+    settings = SharedSettings()
+    assert (settings.lease_ms, settings.queue_url, settings.retention.replay_ms) == (2000, "redis://queue/1", 5000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEASE_MS", "1999"), ("LEASE_MS", "soon"), ("WAIT_REPLICAS", "-1"), ("MAX_ATTEMPTS", "0"),
+        ("REPLAY_S", "0"), ("LIVE_TTL_S", "59"), ("REDIS_DEADLINE_S", "0"), ("REPLAY_S", "86401"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TAILRACE_{name}", value)
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    assert name in str(raised.value).upper()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        SharedSettings().lease_ms = 1  # type: ignore[misc]  # that is the point
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in SharedSettings.model_fields.values())

@@ -1,0 +1,72 @@
+"""What the worker's unit tests share: an upstream against a given URL, run to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared import events as ev
+from shared.ids import MessageRef
+from shared.jobs import GenerationRequest
+from shared.models import Models, ModelSpec
+from worker.settings import WorkerSettings
+from worker.upstreams.base import AgentContext
+from worker.upstreams.config import Upstreams
+
+
+class Caller:
+    """Calls upstreams as an attempt would and keeps what they said."""
+
+    def __init__(self) -> None:
+        self.usage = ev.Usage()
+        self.events: list[ev.Event] = []
+        self.context: AgentContext
+        self._open: list[Upstreams] = []
+
+    def upstream(self, url: str, *, retry_s: float = 2.0, **spec: Any) -> Any:
+        """Return the upstream of a model at `url`."""
+        model = ModelSpec(name="m", base_url=url, api_key_env="SECRET_KEY", **spec)
+        settings = WorkerSettings(retry_s=retry_s, retry_times=4)
+        upstreams = Upstreams(Models([model]), settings, {"SECRET_KEY": "sk-test-0123456789"})
+        self._open.append(upstreams)
+        return upstreams.get("m")
+
+    async def call(self, upstream: Any, messages: list[dict[str, Any]] | None = None, **params: Any) -> list[ev.Event]:
+        """Run one generation to its end; `events` keeps what came before an error."""
+        request = GenerationRequest("m", messages or [{"role": "user", "content": "hi"}], params)
+        self.context = self.make_context()
+        async for event in upstream(request, self.context):
+            self.events.append(event)
+        return self.events
+
+    def make_context(self, **more: Any) -> AgentContext:
+        def report(usage: ev.Usage) -> None:
+            self.usage += usage
+
+        def no_client() -> Any:
+            raise AssertionError("no HTTP client here")
+
+        return AgentContext(MessageRef("t", "c", "m"), 1, None, no_client, report, **more)
+
+    async def close(self) -> None:
+        for upstreams in self._open:
+            await upstreams.close()
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[Caller]:
+    caller = Caller()
+    yield caller
+    await caller.close()
+
+
+def said(events: list[ev.Event]) -> str:
+    """Return the text of bare deltas."""
+    return "".join(event.delta for event in events if isinstance(event, ev.TextDelta))
+
+
+def thought(events: list[ev.Event]) -> str:
+    """Return the reasoning of bare deltas."""
+    return "".join(event.delta for event in events if isinstance(event, ev.ReasoningDelta))

@@ -1,0 +1,316 @@
+"""The Chat Completions upstream over a real socket: what servers send in the wild, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from shared import events as ev
+from shared.jobs import GenerationRequest
+from tests.support.wait import wait_until
+from tests.unit.worker.conftest import Caller, said, thought
+from tests.unit.worker.raw_server import DONE, HEAD, STOP, chunk, raw_server, sse, status
+from worker.upstreams.base import UpstreamError
+
+HELLO = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo ü€😀"})]
+USAGE = {
+    "prompt_tokens": 7,
+    "completion_tokens": 5,
+    "total_tokens": 12,
+    "completion_tokens_details": {"reasoning_tokens": 2},
+    "prompt_tokens_details": {"cached_tokens": 3},
+}
+COUNTED = ev.Usage(7, 5, 12, 2, 3)
+
+
+def whole(*parts: bytes) -> list[bytes]:
+    return [HEAD, *parts]
+
+
+def finish(events: list[ev.Event]) -> Any:
+    last = events[-1]
+    assert isinstance(last, ev.Finish)
+    return last.finish_reason
+
+
+def split(raw: bytes, size: int = 1) -> list[bytes]:
+    return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+
+GOOD = {
+    "plain": [*HELLO, STOP, DONE],
+    "no done": [*HELLO, STOP],
+    "no role": [*HELLO[1:], STOP, DONE],
+    "role in every chunk": [chunk({"role": "assistant", "content": t}) for t in ("Hel", "lo ü€😀")] + [STOP, DONE],
+    "finish on the last content": [HELLO[1], chunk({"content": "lo ü€😀"}, finish_reason="stop"), DONE],
+    "finish twice": [*HELLO, STOP, STOP, DONE],
+    "empty choices first": [sse({"choices": [], "prompt_filter_results": []}), *HELLO, STOP, DONE],
+    "null content and null error": [chunk({"content": None}, error=None), *HELLO, STOP, DONE],
+    "comments and pings": [b": OPENROUTER PROCESSING\n\n", *HELLO, b": ping\n\n", STOP, DONE],
+    "all in one": [b"".join([*HELLO, STOP, DONE])],
+    "crlf": [b"".join([*HELLO, STOP, DONE]).replace(b"\n", b"\r\n")],
+    "carriage returns": [b"".join([*HELLO, STOP, DONE]).replace(b"\n", b"\r")],
+    "no space after the colon": [b"".join([*HELLO, STOP, DONE]).replace(b"data: ", b"data:")],
+    "byte order mark": [b"\xef\xbb\xbf", *HELLO, STOP, DONE],
+    "bytes one by one": split(b"".join([*HELLO, STOP, DONE])),
+    "odd pieces": split(b"".join([*HELLO, STOP, DONE]).replace(b"\n", b"\r\n"), 7),
+    "junk after the end": [*HELLO, STOP, b"data: not json\n\n"],
+    "other choices of n": [*HELLO, sse({"choices": [{"index": 1, "delta": {"content": "X"}}]}), STOP, DONE],
+    "choice without delta": [*HELLO, sse({"choices": [{"index": 0}]}), STOP, DONE],
+    "index left out": [sse({"choices": [{"delta": {"content": "Hello ü€😀"}}]}), STOP, DONE],
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+async def test_an_answer_in_any_of_these_forms_is_the_same_answer(caller: Caller, name: str) -> None:
+    async with raw_server(whole(*GOOD[name])) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert said(events) == "Hello ü€😀"
+    assert finish(events) == "stop"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [*HELLO, chunk(finish_reason="stop", usage=USAGE), DONE],
+        [*HELLO, STOP, sse({"choices": [], "usage": USAGE}), DONE],
+        [*HELLO, STOP, sse({"choices": [{"delta": {}}], "usage": USAGE})],
+        [sse({"choices": [], "usage": USAGE}), *HELLO, STOP, DONE],
+        [chunk({"content": "Hello"}, usage={**USAGE, "total_tokens": 1}), chunk(finish_reason="stop", usage=USAGE)],
+    ],
+    ids=["on finish", "after finish", "in an empty delta", "first", "running"],
+)
+async def test_usage_is_found_wherever_it_stands(caller: Caller, parts: list[bytes]) -> None:
+    async with raw_server(whole(*parts)) as server:
+        await caller.call(caller.upstream(server.url))
+    assert caller.usage == COUNTED
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm"},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "h"}, {"type": "reasoning.text", "text": "m"}]},
+        {"reasoning_content": "hm", "reasoning": "hm", "reasoning_details": [{"text": "hm"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
+        {"reasoning": "hm", "content": ""},
+    ],
+)
+async def test_reasoning_is_told_once_under_whichever_name(caller: Caller, delta: dict[str, Any]) -> None:
+    async with raw_server(whole(chunk(delta), chunk({"content": "ok"}), STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert (thought(events), said(events)) == ("hm", "ok")
+
+
+def tool(index: int | None, call_id: str | None, name: str | None, arguments: str, **more: Any) -> dict[str, Any]:
+    call: dict[str, Any] = {"index": index, "id": call_id, **more}
+    function = {"name": name, "arguments": arguments}
+    call["function"] = {key: value for key, value in function.items() if value is not None}
+    return {key: value for key, value in call.items() if value is not None}
+
+
+TWO_CALLS = {
+    "usual": [
+        [tool(0, "c0", "f", "", type="function")],
+        [tool(0, None, None, '{"a"')],
+        [tool(0, None, None, ":1}")],
+        [tool(1, "c1", "g", "")],
+        [tool(1, None, None, "{}")],
+    ],
+    "id and name in every piece": [
+        [tool(0, "c0", "f", '{"a"', type="function")],
+        [tool(0, "c0", "f", ":1}", type="function")],
+        [tool(1, "c1", "g", "{}", type="function")],
+    ],
+    "whole, in one delta": [[tool(0, "c0", "f", '{"a":1}'), tool(1, "c1", "g", "")]],
+    "whole, without indexes": [[tool(None, "c0", "f", '{"a":1}'), tool(None, "c1", "g", "{}")]],
+    "whole, all under index 0": [[tool(0, "c0", "f", '{"a":1}')], [tool(0, "c1", "g", "{}")]],
+    "name after the id": [
+        [tool(0, "c0", None, "")],
+        [tool(0, None, "f", '{"a":1}')],
+        [tool(1, "c1", "g", "{}")],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TWO_CALLS)
+async def test_tool_calls_come_out_the_same_in_every_form(caller: Caller, name: str) -> None:
+    chunks = [chunk({"tool_calls": calls}) for calls in TWO_CALLS[name]]
+    async with raw_server(whole(*chunks, chunk(finish_reason="tool_calls"), DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    starts = [event for event in events if isinstance(event, ev.ToolInputStart)]
+    assert starts == [ev.ToolInputStart("c0", "f"), ev.ToolInputStart("c1", "g")]
+    assert events[-3:] == [
+        ev.ToolInputAvailable("c0", "f", {"a": 1}),
+        ev.ToolInputAvailable("c1", "g", {}),
+        ev.Finish("tool-calls"),
+    ]
+
+
+async def test_tool_input_that_is_no_json_is_told_as_such(caller: Caller) -> None:
+    body = whole(chunk({"tool_calls": [tool(0, "c", "f", '{"a":')]}), chunk(finish_reason="length"), DONE)
+    async with raw_server(body) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert isinstance(events[-2], ev.ToolInputError)
+    assert events[-2].input == '{"a":'
+    assert finish(events) == "length"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("length", "length"), ("content_filter", "content-filter"), ("eos", "stop"), ("who knows", "other"), (3, "other")],
+)
+async def test_finish_reasons_become_those_that_every_client_knows(
+    caller: Caller, reason: object, expected: str
+) -> None:
+    async with raw_server(whole(*HELLO, chunk(finish_reason=reason), DONE)) as server:
+        assert finish(await caller.call(caller.upstream(server.url))) == expected
+
+
+LATE = {
+    "end without a reason": ([*HELLO], "upstream_interrupted"),
+    "done without a reason": ([*HELLO, DONE], "upstream_interrupted"),
+    "error object": ([*HELLO, sse({"error": {"message": "x", "type": None, "code": "500"}})], "upstream_error"),
+    "error string": ([*HELLO, sse({"error": "CUDA out of memory at /srv/model.py"})], "upstream_error"),
+    "error line that is no json": ([*HELLO, b"data: Internal error\n\n"], "upstream_error"),
+    "detail": ([*HELLO, sse({"detail": "boom"})], "upstream_error"),
+    "old vllm": ([*HELLO, sse({"object": "error", "message": "boom", "code": 500})], "upstream_error"),
+    "rate limit": ([*HELLO, sse({"error": {"message": "Rate limit reached", "code": 429}})], "upstream_rate_limited"),
+    "half a line": ([*HELLO, b'data: {"choices":[{"de'], "upstream_error"),
+    "no json at all": ([*HELLO, b"data: [1,2]\n\n"], "upstream_error"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+async def test_a_break_after_the_first_token_is_a_failure_and_never_a_second_call(caller: Caller, name: str) -> None:
+    parts, code = LATE[name]
+    async with raw_server(whole(*parts)) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == code
+    assert said(caller.events) == "Hello ü€😀"
+    assert len(server.requests) == 1
+    assert "/srv" not in str(caught.value)
+
+
+async def test_a_reset_in_mid_stream_is_an_interruption(caller: Caller) -> None:
+    async with raw_server(whole(*HELLO), reset=True) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_interrupted"
+
+
+EARLY: dict[str, list[bytes]] = {
+    "429": status(429, b'{"error":{"message":"slow down"}}', b"Retry-After: 0"),
+    "429 in milliseconds": status(429, b"{}", b"retry-after-ms: 5"),
+    "500 with text": status(500, b"Internal Server Error"),
+    "529": status(529, b'{"detail":"overloaded"}'),
+    "408": status(408),
+    "nothing at all": [],
+    "headers only": [HEAD],
+    "done only": [HEAD, DONE],
+    "role, then the end": [HEAD, HELLO[0]],
+    "error first": [HEAD, sse({"error": {"message": "x", "code": 503}})],
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+async def test_what_fails_before_the_first_token_is_tried_again(caller: Caller, name: str) -> None:
+    async with raw_server(EARLY[name], whole(*HELLO, STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert said(events) == "Hello ü€😀"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
+async def test_a_refusal_ends_at_once_with_a_clean_word(caller: Caller, code: int) -> None:
+    body = b'{"error":{"message":"Bad key sk-abcdef123456 in /home/me/srv/app.py at https://10.0.0.7:9/x"}}'
+    async with raw_server(status(code, body)) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_rejected"
+    assert len(server.requests) == 1
+    text = str(caught.value)
+    assert str(code) in text
+    assert "Bad key" in text
+    for secret in ("sk-abcdef", "/home", "10.0.0.7", "https://"):
+        assert secret not in text
+
+
+async def test_a_redirect_is_not_followed(caller: Caller) -> None:
+    async with raw_server(status(302, b"", b"Location: http://169.254.169.254/latest/meta-data")) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_error"
+    assert len(server.requests) == 1
+
+
+async def test_retries_end_with_their_budget(caller: Caller) -> None:
+    async with raw_server(status(429, b"{}", b"Retry-After: 60")) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url, retry_s=0.5))
+    assert caught.value.code == "upstream_rate_limited"
+    assert len(server.requests) == 1
+
+
+async def test_nobody_there_is_told_as_an_interruption(caller: Caller) -> None:
+    async with raw_server([]) as server:
+        pass
+    with pytest.raises(UpstreamError) as caught:
+        await caller.call(caller.upstream(server.url, retry_s=0.2))
+    assert caught.value.code == "upstream_interrupted"
+
+
+async def test_parameters_pass_through_and_ours_cannot_be_overridden(caller: Caller) -> None:
+    async with raw_server(whole(*HELLO, STOP, DONE)) as server:
+        await caller.call(
+            caller.upstream(server.url, upstream_model="real"),
+            temperature=0.5,
+            top_k=3,
+            brand_new={"x": 1},
+            stream=False,
+            model="evil",
+            stream_options={"include_usage": False, "y": 2},
+        )
+    body = server.bodies[0]
+    assert body["model"] == "real"
+    assert body["stream"] is True
+    assert body["messages"] == [{"role": "user", "content": "hi"}]
+    assert (body["temperature"], body["top_k"], body["brand_new"]) == (0.5, 3, {"x": 1})
+    assert body["stream_options"] == {"include_usage": True, "y": 2}
+    assert b"authorization: bearer sk-test-0123456789" in server.requests[0].lower()
+
+
+async def test_closing_the_generator_closes_the_connection(caller: Caller) -> None:
+    async with raw_server(whole(*HELLO), hold_open=True) as server:
+        upstream = caller.upstream(server.url)
+        request = GenerationRequest("m", [{"role": "user", "content": "hi"}])
+        async with aclosing(upstream(request, caller.make_context())) as events:
+            assert await anext(events)
+        await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
+
+
+async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(caller: Caller) -> None:
+    async with raw_server(whole(*HELLO), hold_open=True) as server:
+        call = asyncio.create_task(caller.call(caller.upstream(server.url)))
+        await wait_until(lambda: len(caller.events) == 2)
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
+
+
+async def test_a_character_cut_into_two_escapes_is_put_together_again(caller: Caller) -> None:
+    parts = [
+        b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"\\ude00b"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"\\ude00"}}]}\n\n',
+    ]
+    async with raw_server(whole(*parts, STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert said(events) == "a😀b\ufffd"

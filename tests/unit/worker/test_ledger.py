@@ -1,0 +1,94 @@
+"""The ledger: entries keep seq and bytes for ever; deltas join while they wait and are split when too long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import events as ev
+from shared.cursor import Cursor
+from shared.fold import fold
+from shared.log.types import Entry
+from worker.ledger import Ledger, OutputLimit
+
+EPOCH = 1_700_000_000_000_000
+CREATED = Entry(Cursor(EPOCH - 1, 1), ev.encode_event(ev.Created("c", "m", "x", 1)))
+MARKER = ev.encode_event(ev.Attempt(1, "first", "start"))
+
+
+def ledger(*, max_entry: int = 65_536, max_bytes: int = 1_000_000, max_entries: int = 1_000) -> Ledger:
+    return Ledger([CREATED], EPOCH, MARKER, max_entry=max_entry, max_bytes=max_bytes, max_entries=max_entries)
+
+
+def put_all(book: Ledger, *events: ev.Event) -> None:
+    for event in events:
+        book.put(event)
+
+
+def test_waiting_deltas_of_one_part_become_one_entry() -> None:
+    book = ledger()
+    put_all(book, ev.TextStart("t"), ev.TextDelta("t", "a"), ev.TextDelta("t", "b"), ev.TextDelta("u", "c"))
+    book.encode()
+    put_all(book, ev.TextDelta("u", "d"))
+    book.encode()
+    assert list(book.events())[2:] == [
+        ev.TextStart("t"),
+        ev.TextDelta("t", "ab"),
+        ev.TextDelta("u", "c"),
+        ev.TextDelta("u", "d"),
+    ]
+
+
+@given(st.lists(st.text(max_size=40), max_size=10), st.integers(1024, 1100))
+def test_a_delta_of_any_length_and_script_fits_its_entries_and_loses_nothing(texts: list[str], most: int) -> None:
+    book = ledger(max_entry=most)
+    text = "".join(texts) * 60 + "\x00\u2028😀" * 300
+    put_all(book, ev.TextStart("t"), ev.TextDelta("t", text))
+    book.encode()
+    raws = book.unsent(2, None)
+    assert max(map(len, raws)) <= most
+    assert fold(ev.decode_event(raw) for raw in raws).text == text
+
+
+def test_unsent_is_bounded_but_never_stuck() -> None:
+    book = ledger()
+    put_all(book, *(ev.Data("n", "x" * 100) for _ in range(10)))
+    book.encode()
+    assert len(book.unsent(2, 300)) == 2
+    assert len(book.unsent(2, 1)) == 1
+    assert len(book.unsent(9, None)) == 3
+    assert book.unsent(12, 300) == []
+    assert book.last_seq == 12
+
+
+def test_entries_are_the_whole_log_under_its_own_ids() -> None:
+    book = ledger()
+    book.put(ev.TextStart("t"))
+    book.encode()
+    assert [str(entry.cursor) for entry in book.entries()] == [f"{EPOCH - 1}-1", f"{EPOCH}-2", f"{EPOCH}-3"]
+
+
+def test_a_message_may_not_grow_beyond_its_bytes_or_its_entries() -> None:
+    book = ledger(max_bytes=1_000)
+    book.check_room(ev.TextDelta("t", "x" * 500))
+    with pytest.raises(OutputLimit):
+        book.check_room(ev.TextDelta("t", "é" * 500))
+    book = ledger(max_entries=5)
+    for _ in range(3):
+        book.check_room(ev.StartStep())
+        book.put(ev.StartStep())
+    with pytest.raises(OutputLimit):
+        book.check_room(ev.StartStep())
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_and_whole_ones_join() -> None:
+    book = ledger()
+    put_all(book, ev.TextStart("t"), ev.TextDelta("t", "a\ud83d"), ev.TextDelta("t", "\ude00b\ud83d"))
+    book.encode()
+    assert fold(book.events()).text == "a😀b\ufffd"
+
+
+def test_what_has_no_json_form_is_refused_where_it_comes_from() -> None:
+    with pytest.raises(TypeError):
+        ledger().put(ev.Data("x", object()))

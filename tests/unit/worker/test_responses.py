@@ -1,0 +1,208 @@
+"""The Responses upstream over a real socket: forms, failures, attaching again, cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from shared import events as ev
+from shared.jobs import GenerationRequest
+from tests.support.wait import wait_until
+from tests.unit.worker.conftest import Caller, said, thought
+from tests.unit.worker.raw_server import HEAD, raw_server, sse, status
+from worker.upstreams.base import UpstreamError
+from worker.upstreams.responses_input import responses_body
+
+REQUEST = GenerationRequest("m", [{"role": "user", "content": "hi"}])
+USAGE = {"input_tokens": 3, "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 7}
+
+
+def event(kind: str, number: int | None = None, **more: Any) -> bytes:
+    body = {"type": f"response.{kind}", **more}
+    return sse(body if number is None else {**body, "sequence_number": number})
+
+
+def text(delta: str, number: int | None = None) -> bytes:
+    return event("output_text.delta", number, item_id="msg", content_index=0, delta=delta)
+
+
+CREATED = event("created", 0, response={"id": "resp_1", "status": "in_progress"})
+COMPLETED = event("completed", 9, response={"id": "resp_1", "status": "completed", "usage": USAGE})
+
+
+async def call(caller: Caller, *parts: bytes, **spec: Any) -> list[ev.Event]:
+    async with raw_server([HEAD, *parts]) as server:
+        return await caller.call(caller.upstream(server.url, kind="responses", **spec))
+
+
+async def test_text_reasoning_and_usage(caller: Caller) -> None:
+    events = await call(
+        caller,
+        CREATED,
+        event("reasoning_text.delta", 1, delta="hm"),
+        event("reasoning_summary_text.delta", 2, delta="the same in short"),
+        text("Hel", 3),
+        text("lo", 4),
+        event("output_text.done", 5, item_id="msg", content_index=0, text="Hello"),
+        COMPLETED,
+    )
+    assert (thought(events), said(events), events[-1]) == ("hm", "Hello", ev.Finish("stop"))
+    assert caller.usage == ev.Usage(3, 4, 7, 1, 0)
+    assert not any(isinstance(e, ev.Upstream) for e in events)
+
+
+async def test_servers_that_leave_out_numbers_indexes_and_deltas(caller: Caller) -> None:
+    parts = [event("output_text.done", text="whole"), event("completed", response={}), b"data: [DONE]\n\n"]
+    events = await call(caller, *parts)
+    assert (said(events), events[-1]) == ("whole", ev.Finish("stop"))
+
+
+async def test_keepalives_and_unknown_events_say_nothing(caller: Caller) -> None:
+    parts = [sse({"type": "keepalive", "sequence_number": 0}), CREATED, event("brand_new", 1), text("x"), COMPLETED]
+    assert said(await call(caller, *parts)) == "x"
+
+
+async def test_tool_calls(caller: Caller) -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look"}
+    events = await call(
+        caller,
+        event("output_item.added", 1, output_index=0, item={**item, "arguments": ""}),
+        event("function_call_arguments.delta", 2, item_id="fc_1", delta='{"a"'),
+        event("function_call_arguments.delta", 3, item_id="fc_1", delta=":1}"),
+        event("output_item.done", 4, output_index=0, item={**item, "arguments": '{"a":1}'}),
+        COMPLETED,
+    )
+    assert events == [
+        ev.ToolInputStart("call_1", "look"),
+        ev.ToolInputDelta("call_1", '{"a"'),
+        ev.ToolInputDelta("call_1", ":1}"),
+        ev.ToolInputAvailable("call_1", "look", {"a": 1}),
+        ev.Finish("tool-calls"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("max_output_tokens", "length"), ("content_filter", "content-filter"), ("?", "other")]
+)
+async def test_an_incomplete_response_says_why(caller: Caller, reason: str, expected: str) -> None:
+    last = event("incomplete", response={"status": "incomplete", "incomplete_details": {"reason": reason}})
+    events = await call(caller, text("x"), last)
+    assert events[-1] == ev.Finish(expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        (b"", "upstream_interrupted"),
+        (event("failed", response={"error": {"code": "server_error", "message": "x"}}), "upstream_error"),
+        (sse({"type": "error", "code": "server_error", "message": "x", "param": None}), "upstream_error"),
+        (sse({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}), "upstream_rejected"),
+        (sse({"error": {"message": "Rate limit reached"}}), "upstream_rate_limited"),
+        (event("incomplete", response={"status": "cancelled"}), "upstream_interrupted"),
+        (b"data: nonsense\n\n", "upstream_error"),
+    ],
+)
+async def test_failures_in_mid_stream(caller: Caller, last: bytes, code: str) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        await call(caller, CREATED, text("x"), last)
+    assert caught.value.code == code
+    assert said(caller.events) == "x"
+
+
+async def test_a_background_run_is_read_on_after_a_break_from_where_it_was(caller: Caller) -> None:
+    first = [HEAD, CREATED, text("one ", 1)]
+    second = [HEAD, text("two ", 2), text("three", 3), COMPLETED]
+    async with raw_server(first, second) as server:
+        events = await caller.call(caller.upstream(server.url, kind="responses", background=True))
+    assert said(events) == "one two three"
+    assert events[0] == ev.Upstream("resp_1")
+    assert server.bodies[0]["background"] is True
+    assert server.requests[1].startswith(b"GET /v1/responses/resp_1?")
+    assert b"starting_after=1" in server.requests[1]
+
+
+async def test_a_run_known_from_before_is_attached_to_from_its_beginning(caller: Caller) -> None:
+    async with raw_server([HEAD, CREATED, text("x", 1), COMPLETED]) as server:
+        upstream = caller.upstream(server.url, kind="responses", background=True)
+        events = [e async for e in upstream(REQUEST, caller.make_context(upstream_id="resp_1"))]
+    assert said(events) == "x"
+    assert server.requests[0].startswith(b"GET /v1/responses/resp_1?stream=true")
+    assert b"starting_after" not in server.requests[0]
+
+
+async def test_a_run_that_is_gone_is_a_refusal(caller: Caller) -> None:
+    async with raw_server(status(404)) as server:
+        upstream = caller.upstream(server.url, kind="responses", background=True)
+        context = caller.make_context(upstream_id="resp_1", keep_upstream=True)
+        with pytest.raises(UpstreamError) as caught:
+            [e async for e in upstream(REQUEST, context)]
+    assert caught.value.code == "upstream_rejected"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_background_run_is_cancelled_when_nobody_will_attach_to_it(caller: Caller, keep: bool) -> None:
+    async with raw_server([HEAD, CREATED, text("x", 1)], hold_open=True) as server:
+        upstream = caller.upstream(server.url, kind="responses", background=True)
+        context = caller.make_context(keep_upstream=keep)
+        async with asyncio.timeout(5), aclosing(upstream(REQUEST, context)) as events:
+            async for _ in events:
+                break
+        await wait_until(lambda: server.closed_by_client >= 1)
+    cancels = [request for request in server.requests if request.startswith(b"POST /v1/responses/resp_1/cancel")]
+    assert len(cancels) == (0 if keep else 1)
+
+
+def test_a_chat_request_in_the_form_of_responses() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    request = GenerationRequest(
+        "m",
+        [
+            {"role": "system", "content": "be brief"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://x"}}],
+            },
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "out"},
+        ],
+        {
+            "max_tokens": 5,
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}},
+            "reasoning_effort": "low",
+            "stream": False,
+            "brand_new": 1,
+        },
+    )
+    assert responses_body(request) == {
+        "input": [
+            {"role": "system", "content": "be brief"},
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": "https://x"}],
+            },
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "out"},
+        ],
+        "max_output_tokens": 5,
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "tool_choice": {"type": "function", "name": "f"},
+        "text": {"format": {"type": "json_schema", "name": "s", "schema": {}}},
+        "reasoning": {"effort": "low"},
+        "brand_new": 1,
+    }
+
+
+@pytest.mark.parametrize("kind", ["chat_completions", "responses"])
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_where_a_redirect_leads_is_never_asked(caller: Caller, kind: str, code: int) -> None:
+    async with raw_server([HEAD, CREATED, COMPLETED]) as elsewhere:
+        async with raw_server(status(code, b"", b"Location: " + elsewhere.url.encode() + b"/responses")) as server:
+            with pytest.raises(UpstreamError) as caught:
+                await caller.call(caller.upstream(server.url, kind=kind))
+        assert caught.value.code == "upstream_error"
+        assert (len(server.requests), len(elsewhere.requests)) == (1, 0)

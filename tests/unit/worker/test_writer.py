@@ -1,0 +1,289 @@
+"""The writer against a real Redis: batches, gaps, a lost log, a lost claim, a new owner, a full Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from shared import events as ev
+from shared.fold import fold
+from shared.ids import MessageRef
+from shared.link import Link
+from shared.log.keys import log_keys
+from shared.log.log import Log
+from shared.log.types import Ownership, Retention
+from shared.message import decode_message
+from tests.support.log import Failover, claim, created, lose_everything, marker, payloads, run_out, seen
+from tests.support.wait import wait_until
+from worker.lease import Lease
+from worker.ledger import Ledger
+from worker.metrics import Metrics
+from worker.writer import NotOurs, Writer, WriterLimits, end_task
+
+
+class Pen:
+    """A writer that runs, with what it signalled."""
+
+    def __init__(self, log: Log, own: Ownership, ledger: Ledger, backup: Any, lease_ms: int, **limits: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.signals: list[str] = []
+        self.metrics = Metrics()
+        given = {"flush_bytes": 262_144, "flush_delay_s": 0.0, "max_unsent_bytes": 262_144, "outage_s": 5.0, **limits}
+        self.writer = Writer(
+            log,
+            own,
+            ledger,
+            backup,
+            Lease(lease_ms, lease_ms // 4, loop.time()),
+            WriterLimits(**given),
+            channel="tr:worker:w",
+            signal=self.signals.append,
+            metrics=self.metrics,
+        )
+        self.task = asyncio.create_task(self.writer.run())
+        self.own = own
+        self._log = log
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.writer.put(ev.TextDelta("t", text))
+
+    async def logged(self, text: str) -> None:
+        """Wait until the log's text is `text`."""
+
+        async def same() -> bool:
+            return await said(self._log, self.own.ref) == text
+
+        await wait_until(same, what=f"the text {text!r}")
+
+    async def finish(self, state: Any = "done") -> str:
+        await end_task(self.task)
+        return await self.writer.finish(state, ev.End(state, 1))
+
+
+async def said(log: Log, ref: MessageRef) -> str:
+    events = [entry.event for entry in await log.read_all(ref)]
+    return "".join(event.delta for event in events if isinstance(event, ev.TextDelta))
+
+
+@asynccontextmanager
+async def pen(log: Log, ref: MessageRef, *, lease_ms: int = 60_000, **limits: Any) -> AsyncIterator[Pen]:
+    """Create and claim `ref`, and write `text-start`."""
+    await created(log, ref)
+    entries = await log.read_all(ref)
+    own = await claim(log, ref, lease_ms=lease_ms)
+    ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=10_000_000, max_entries=100_000)
+    pen = Pen(log, own, ledger, await log.backup(ref), lease_ms, **limits)
+    pen.writer.put(ev.TextStart("t"))
+    yield pen
+    await end_task(pen.task)
+
+
+async def test_what_comes_while_an_append_is_in_flight_becomes_one_entry(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say(*"abcdef")
+        await p.logged("abcdef")
+        entries = await log.read_all(ref)
+    assert [entry.event for entry in entries][2:] == [ev.TextStart("t"), ev.TextDelta("t", "abcdef")]
+
+
+async def test_the_first_event_does_not_wait_for_a_second(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref, flush_delay_s=30.0) as p:
+        p.say("a")
+        await p.logged("a")
+
+
+async def test_batches_are_bounded_and_nothing_is_lost_between_them(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref, flush_bytes=2_000) as p:
+        for number in range(300):
+            p.writer.put(ev.Data("n", number))
+        assert await p.finish() == "done"
+    numbers = [entry.event.data for entry in await log.read_all(ref) if isinstance(entry.event, ev.Data)]
+    assert numbers == list(range(300))
+
+
+async def test_a_full_writer_makes_its_caller_wait_until_there_is_room(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref, max_unsent_bytes=1_000) as p:
+        p.say("x" * 2_000)
+        assert p.writer.full
+        async with asyncio.timeout(5):
+            await p.writer.wait_room()
+        assert not p.writer.full
+
+
+async def test_a_lost_tail_is_written_again_byte_for_byte(log: Log, link: Link, ref: MessageRef) -> None:
+    failover = Failover(link)
+    async with pen(log, ref) as p:
+        p.say("kept ")
+        await p.logged("kept ")
+        await failover.replicate()
+        for word in ("lost ", "too "):
+            p.say(word)
+            await p.logged("kept lost " if word == "lost " else "kept lost too ")
+        before = await payloads(log, ref)
+        await failover.promote()
+        assert await said(log, ref) == "kept "
+        p.say("new")
+        await p.logged("kept lost too new")
+        assert (await payloads(log, ref))[: len(before)] == before
+        assert p.metrics.registry.get_sample_value("tailrace_gap_repairs_total") == 1
+        assert await p.finish() == "done"
+
+
+async def test_a_tail_lost_before_the_end_is_written_with_the_end(log: Log, link: Link, ref: MessageRef) -> None:
+    failover = Failover(link)
+    async with pen(log, ref) as p:
+        await failover.replicate()
+        p.say("all of it")
+        await p.logged("all of it")
+        await failover.promote()
+        assert await p.finish() == "done"
+    events = [entry.event for entry in await log.read_all(ref)]
+    assert isinstance(events[-1], ev.End)
+    assert fold(events).text == "all of it"
+
+
+async def test_a_lost_log_is_written_again_under_its_own_ids(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("one ")
+        await p.logged("one ")
+        before = await log.read_all(ref)
+        await lose_everything(link)
+        p.say("two")
+        await p.logged("one two")
+        assert (await log.read_all(ref))[: len(before)] == before
+        assert await p.finish() == "done"
+    assert (await seen(log, ref)).owner == "ann"
+
+
+async def test_a_lost_stream_under_a_kept_record_is_written_again(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("one ")
+        await p.logged("one ")
+        await link.call("DEL", log_keys(ref).stream)
+        p.say("two")
+        await p.logged("one two")
+
+
+async def test_a_lost_claim_is_restored_while_the_lease_lasts(log: Log, link: Link, ref: MessageRef) -> None:
+    failover = Failover(link)
+    await created(log, ref)
+    await failover.replicate()
+    entries = await log.read_all(ref)
+    own = await claim(log, ref)
+    ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=10_000_000, max_entries=100_000)
+    p = Pen(log, own, ledger, await log.backup(ref), 60_000)
+    p.writer.put(ev.TextStart("t"))
+    p.say("one ")
+    await p.logged("one ")
+    await failover.promote()
+    assert (await seen(log, ref)).state == "queued"
+    p.say("two")
+    await p.logged("one two")
+    assert await p.finish() == "done"
+
+
+async def test_after_the_lease_nothing_is_restored(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref, lease_ms=2_000) as p:
+        p.say("one")
+        await p.logged("one")
+        await wait_until(lambda: p.writer.lease.left_s(asyncio.get_running_loop().time()) < 0)
+        await lose_everything(link)
+        p.say("two")
+        await wait_until(lambda: p.signals)
+        assert p.signals == ["fenced"]
+        with pytest.raises(NotOurs):
+            await p.finish()
+    assert await log.meta(ref) is None
+
+
+async def test_a_writer_whose_message_was_taken_over_writes_nothing_more(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("mine")
+        await p.logged("mine")
+        await run_out(link, ref)
+        await claim(log, ref, seen=1)
+        p.say(" and more")
+        await wait_until(lambda: p.signals)
+        assert p.signals == ["fenced"]
+        with pytest.raises(NotOurs):
+            await p.finish()
+        assert await said(log, ref) == "mine"
+    assert (await seen(log, ref)).state == "running"
+
+
+async def test_a_stop_comes_with_the_reply_to_a_heartbeat(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        await p.logged("")
+        await log.stop(ref)
+        p.writer.beat()
+        await wait_until(lambda: p.signals)
+        assert p.signals[0] == "stop"
+        assert await p.finish("aborted") == "aborted"
+
+
+async def test_the_final_message_is_the_fold_of_the_whole_log(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        for number in range(5_000):
+            p.say(f"{number} ")
+            if number % 50 == 0:
+                p.writer.put(ev.Data("n", number))
+        await p.finish()
+    events = [entry.event for entry in await log.read_all(ref)]
+    final = await log.final(ref)
+    assert final is not None
+    assert decode_message(final) == fold(events)
+
+
+async def test_finishing_twice_gives_one_end(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("x")
+        assert await p.finish() == "done"
+        assert await p.writer.finish("done", ev.End("done", 1)) == "done"
+    ends = [entry for entry in await log.read_all(ref) if entry.is_end]
+    assert len(ends) == 1
+
+
+async def test_a_release_writes_what_waits_and_hands_the_attempt_back(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("all of this")
+        await end_task(p.task)
+        await p.writer.release()
+    meta = await seen(log, ref)
+    assert (meta.state, meta.attempts) == ("queued", 0)
+    assert await said(log, ref) == "all of this"
+
+
+async def test_a_full_redis_is_noticed_and_the_message_can_still_be_ended(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    async with pen(log, ref) as p:
+        p.say("before ")
+        await p.logged("before ")
+        await link.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            p.say("never alone")
+            await wait_until(lambda: p.writer.storage_full)
+            assert await p.finish("failed") == "failed"
+        finally:
+            await link.call("CONFIG", "SET", "maxmemory", "0")
+    assert await said(log, ref) == "before never alone"
+
+
+async def test_where_replicas_count_the_outcome_is_decided_before_the_end(
+    redis_url: str, link: Link, ref: MessageRef
+) -> None:
+    log = Log(link, Retention(), replicas=1)
+    async with pen(log, ref) as p:
+        p.say("x")
+        assert await p.finish() == "done"
+    meta = await log.meta(ref)
+    assert meta is not None
+    assert meta.decided == "done"
+    events = [entry.event for entry in await log.read_all(ref)]
+    assert events[-1] == ev.End("done", 1)
+    assert fold(events).text == "x"
