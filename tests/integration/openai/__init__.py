@@ -1,0 +1,1 @@
+"""OpenAI's routes, as its SDKs use them."""

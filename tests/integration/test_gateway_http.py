@@ -1,0 +1,193 @@
+"""The HTTP surface itself: bodies of every size and shape, one shape of error, and a document that tells the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.app import OPERATIONS
+from gateway.connection import GuardedProtocol
+from tests.integration.conftest import MakeGateway
+from tests.support.gateway import ASK, LiveGateway, raw_exchange, started
+
+START = "/chats/c/messages"
+JSON = b'{"messages":[{"role":"user","content":"hi"}]}'
+
+
+def code(response: httpx.Response) -> str:
+    body = response.json()
+    assert list(body) == ["error"]
+    assert body["error"]["message"]
+    return str(body["error"]["code"])
+
+
+# -- bodies
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", "", "garbage"])
+async def test_json_is_read_whatever_it_is_called(client: httpx.AsyncClient, kind: str) -> None:
+    assert (await client.post(START, content=JSON, headers={"content-type": kind})).status_code == 202
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "gzip, gzip"])
+async def test_compressed_bodies_are_refused_unread(client: httpx.AsyncClient, encoding: str) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    response = await client.post(START, content=bomb, headers={"content-encoding": encoding})
+    assert (response.status_code, code(response)) == (415, "unsupported_media_type")
+
+
+async def test_a_body_is_bounded_with_and_without_a_length(make_gateway: MakeGateway) -> None:
+    async with make_gateway(max_body_bytes=2000) as gateway, gateway.client() as client:
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield JSON[:-2]
+            for _ in range(1000):
+                yield b" " * 1000
+            yield JSON[-2:]
+
+        for content in (JSON + b" " * 2000, chunks()):
+            response = await client.post(START, content=content)
+            assert (response.status_code, code(response)) == (413, "request_too_large")
+        assert (await client.post(START, content=JSON + b" " * (2000 - len(JSON)))).status_code == 202
+        lying = f"POST {START} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {10**30}\r\n\r\n".encode()
+        assert (await raw_exchange(gateway.url, lying)).split(b" ")[1] in (b"400", b"413")
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(make_gateway: MakeGateway) -> None:
+    async with make_gateway(body_deadline_s=0.2) as gateway:
+        begun = f"POST {START} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{{".encode()
+        answer = await raw_exchange(gateway.url, begun)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"request_timeout"' in answer
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[" * 100_000, b"null", b'{"messages":[]}', b'{"messages":"x"}']
+)
+async def test_broken_bodies_are_the_callers_fault(client: httpx.AsyncClient, content: bytes) -> None:
+    response = await client.post(START, content=content)
+    assert (response.status_code, code(response)) == (400, "invalid_request")
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_hurts_nobody(gateway: LiveGateway) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"POST {START} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        writer.close()
+    async with gateway.client() as client:
+        assert (await client.post(START, json=ASK)).status_code == 202
+
+
+async def test_a_head_that_is_not_completed_is_given_up(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardedProtocol, "within_s", 0.2)
+    whole = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for begun in (b"", b"G", whole[:-2], whole + whole[:-10]):
+        with contextlib.suppress(ConnectionResetError):
+            assert (await raw_exchange(gateway.url, begun)).count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+async def test_the_rest_of_a_request_that_was_refused_is_not_waited_for_for_ever(
+    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GuardedProtocol, "within_s", 0.2)
+    begun = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n{"
+    assert (await raw_exchange(gateway.url, begun)).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_head_without_end_is_given_up(gateway: LiveGateway) -> None:
+    endless = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 100_000
+    with contextlib.suppress(ConnectionError):
+        assert await raw_exchange(gateway.url, endless) == b""
+    async with gateway.client() as client:
+        assert (await client.get("/healthz", headers={"x-large": "y" * 10_000})).status_code == 200
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "name"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/chats", 404, "not_found"),
+        ("GET", "/chats/c/", 404, "not_found"),
+        ("GET", "/chats//messages", 404, "not_found"),
+        ("PUT", START, 405, "method_not_allowed"),
+        ("GET", "/chats/c/messages", 405, "method_not_allowed"),
+        ("PATCH", "/chats/c/messages/m", 405, "method_not_allowed"),
+        ("HEAD", "/chats/c/messages/m/stream", 405, ""),
+    ],
+)
+async def test_unknown_paths_and_methods_answer_in_the_same_shape(
+    client: httpx.AsyncClient, method: str, path: str, status: int, name: str
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == status
+    if name:
+        assert code(response) == name
+    assert ("allow" in response.headers) == (status == 405)
+
+
+async def test_allow_names_every_method_of_the_path(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/chats/c/messages/m")).headers["allow"] == "DELETE, GET, HEAD"
+
+
+async def test_answers_name_no_server_and_are_not_to_be_stored(client: httpx.AsyncClient) -> None:
+    await started(client)
+    for path in ("/chats/c", "/chats/c/messages/m", "/active", "/nothing"):
+        response = await client.get(path)
+        assert "server" not in response.headers
+        assert response.headers["cache-control"] == "no-store"
+
+
+# -- the document
+
+
+def resolve(document: dict[str, Any], reference: str) -> Any:
+    value: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        value = value[part]
+    return value
+
+
+def references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for inner in value.values() for found in references(inner)]
+    if isinstance(value, list):
+        return [found for inner in value for found in references(inner)]
+    return []
+
+
+async def test_the_document_holds_every_operation_and_every_reference_leads_somewhere(
+    client: httpx.AsyncClient,
+) -> None:
+    document = (await client.get("/openapi.json")).json()
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    # OpenAPI knows no parameter that spans segments, as routes do.
+    assert described == {(op.method, re.sub(r":path}", "}", op.path)) for op in OPERATIONS}
+    for reference in references(document):
+        resolve(document, reference)
+    names = [method["operationId"] for methods in document["paths"].values() for method in methods.values()]
+    assert len(names) == len(set(names))
+
+
+async def test_only_what_is_public_is_described_without_security(
+    client: httpx.AsyncClient, make_gateway: MakeGateway
+) -> None:
+    assert (await client.get("/openapi.json")).json()["security"] == []
+    async with make_gateway(api_keys="k=t/u") as gateway, gateway.client() as stranger:
+        document = (await stranger.get("/openapi.json")).json()
+    assert document["security"] == [{"bearer": []}, {"key": []}]
+    operations = [(path, op) for path, methods in document["paths"].items() for op in methods.values()]
+    open_paths = {path for path, op in operations if op.get("security") == []}
+    assert open_paths == {op.path for op in OPERATIONS if op.public}

@@ -1,0 +1,141 @@
+"""`python -m gateway` as operators meet it: what stops a start, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from deploy.local.ports import find_free
+from tests.support.gateway import MODELS, sse_types, started
+from tests.support.redis import RedisServer
+from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    models = tmp_path / "models.toml"
+    models.write_text(MODELS)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TAILRACE_", "OPENAI_"))}
+    port = find_free("127.0.0.1", 1)[0]
+    ours = {"TAILRACE_REDIS_URL": redis_url, "TAILRACE_UPSTREAMS_FILE": str(models), "TAILRACE_PORT": str(port)}
+    return {**inherited, **ours, "TAILRACE_DRAIN_S": "0.2"}
+
+
+@asynccontextmanager
+async def process(environment: dict[str, str]) -> AsyncIterator[Process]:
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", env=environment, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.communicate()
+
+
+async def outcome(environment: dict[str, str]) -> tuple[int | None, str]:
+    async with process(environment) as running, asyncio.timeout(30):
+        _, told = await running.communicate()
+        return running.returncode, told.decode()
+
+
+async def wait_ready(client: httpx.AsyncClient) -> None:
+    async def ready() -> bool:
+        try:
+            return (await client.get("/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await wait_until(ready, 20, what="the gateway did not get ready")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "told"),
+    [
+        ({"TAILRACE_HOST": "0.0.0.0"}, 2, "TAILRACE_HOST=0.0.0.0"),
+        ({"TAILRACE_API_KEYS": "canary"}, 2, "TAILRACE_API_KEYS"),
+        ({"TAILRACE_JWT_SECRET": "canary"}, 2, "TAILRACE_JWT_SECRET"),
+        ({"TAILRACE_PORT": "canary"}, 2, "TAILRACE_PORT"),
+        ({"TAILRACE_UPSTREAMS_FILE": "/no/such/file"}, 2, "/no/such/file"),
+        ({"TAILRACE_REDIS_URL": "http://127.0.0.1"}, 2, "Redis URL"),
+    ],
+)
+async def test_settings_that_cannot_be_right_are_named(
+    environment: dict[str, str], wrong: dict[str, str], status: int, told: str
+) -> None:
+    code, text = await outcome({**environment, **wrong})
+    assert code == status
+    assert told in text
+    assert "canary" not in text
+    assert "Traceback" not in text
+
+
+async def test_a_taken_port_is_said_in_one_sentence(environment: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, text = await outcome({**environment, "TAILRACE_PORT": str(port)})
+    assert code == 1
+    assert text == f"tailrace gateway: 127.0.0.1:{port} is taken; set TAILRACE_PORT to a free port\n"
+
+
+async def test_a_redis_that_may_drop_keys_is_refused(
+    environment: dict[str, str], start_redis: Callable[..., RedisServer]
+) -> None:
+    redis = start_redis(args=["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"])
+    code, text = await outcome({**environment, "TAILRACE_REDIS_URL": redis.url})
+    assert code == 2
+    assert "allkeys-lru" in text
+    assert "noeviction" in text
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_cleanly_and_its_viewers_by_a_break(environment: dict[str, str], sent: int) -> None:
+    url = f"http://127.0.0.1:{environment['TAILRACE_PORT']}"
+    async with process(environment) as running, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        await wait_ready(client)
+        await started(client)
+        text = ""
+
+        async def watch() -> None:
+            nonlocal text
+            async with client.stream("GET", "/chats/c/messages/m/stream") as viewer:
+                async for part in viewer.aiter_text():
+                    text += part
+                    if sse_types(text) == ["created"]:
+                        running.send_signal(sent)
+
+        with pytest.raises(httpx.RemoteProtocolError):
+            await watch()
+        async with asyncio.timeout(10):
+            assert await running.wait() == 0
+
+
+async def test_what_it_logs_is_json_and_tells_no_content(environment: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{environment['TAILRACE_PORT']}"
+    async with process(environment) as running, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        await wait_ready(client)
+        ask = {"messages": [{"role": "user", "content": "canary"}]}
+        headers = {"authorization": "Bearer canary", "user-agent": "canary"}
+        assert (await client.post("/chats/c/messages", json=ask, headers=headers)).status_code == 202
+        assert (await client.post("/chats/c/messages", json=ask, headers=headers)).status_code == 409
+        assert (await client.get("/canary?canary=1", headers=headers)).status_code == 404
+        running.terminate()
+        async with asyncio.timeout(10):
+            _, told = await running.communicate()
+    lines = told.decode().splitlines()
+    assert [msgspec.json.decode(line)["event"] for line in lines if "listening" in line] == ["listening"]
+    assert "canary" not in told.decode()

@@ -1,0 +1,77 @@
+"""A user's own agent behind a dotted path: the same log, the same guarantees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from shared import events as ev
+from shared.message import SourceUrlPart, ToolPart
+from tests.integration.worker_kit import Kit, attempts, open_kit
+from tests.support.redis import RedisServer
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NAMES = ("weather", "broken", "giving_up", "careful")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
+    """Two workers that know the agents."""
+    async with open_kit(redis_server.url.removesuffix("/0") + "/6") as kit:
+        with redis_server.admin() as client:
+            client.flushall()
+        kit.models = [
+            {"name": name, "kind": "agent", "agent": f"tests.integration.worker_agents:{name}", "recovery": "restart"}
+            for name in NAMES
+        ]
+        await asyncio.gather(kit.worker(), kit.worker())
+        yield kit
+
+
+async def test_an_agent_with_a_tool_call(kit: Kit) -> None:
+    ref = await kit.send("Bergen", "weather")
+    message = await kit.ended(ref)
+    names = [type(event).__name__ for event in await kit.events(ref)]
+    assert message.state == "done"
+    assert message.text == "It is 21 degrees."
+    tool = next(part for part in message.parts if isinstance(part, ToolPart))
+    assert (tool.state, tool.input, tool.output) == ("output-available", {"place": "Bergen"}, {"degrees": 21})
+    assert any(isinstance(part, SourceUrlPart) for part in message.parts)
+    assert message.usage == ev.Usage(30, 10, 40)
+    assert names.count("StartStep") == names.count("FinishStep") == 2
+
+
+async def test_an_agents_exception_ends_the_message_without_its_words(kit: Kit) -> None:
+    ref = await kit.send("my prompt", "broken")
+    message = await kit.ended(ref)
+    assert message.error is not None
+    assert message.error.code == "agent_error"
+    assert message.text == "so far"
+    said = b"".join(entry.raw for entry in await kit.log.read_all(ref))
+    assert b"secret" not in said
+    for worker in kit.workers.values():
+        assert "my prompt" not in worker.output.read_text()
+
+
+async def test_an_agents_own_error_is_told_in_its_words(kit: Kit) -> None:
+    message = await kit.ended(await kit.send("x", "giving_up"))
+    assert message.error == ev.Failure("agent_error", "The archive is closed today.")
+
+
+async def test_a_restarted_agent_sees_what_it_did_before(kit: Kit) -> None:
+    ref = await kit.send("x", "careful")
+
+    async def paid() -> bool:
+        return any(isinstance(event, ev.ToolOutputAvailable) for event in await kit.events(ref))
+
+    await wait_until(paid)
+    await (await kit.owner(ref)).kill()
+    message = await kit.ended(ref)
+    assert message.text == "attempt 2"
+    tool = next(part for part in message.parts if isinstance(part, ToolPart))
+    assert tool.output == "paid before"
+    assert [mode for _, _, mode in attempts(await kit.events(ref))] == ["start", "restart"]

@@ -1,0 +1,45 @@
+"""Agents that the worker's integration tests name by their dotted path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from shared import events as ev
+from shared.jobs import GenerationRequest
+from worker.upstreams.base import AgentContext
+
+
+async def weather(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Think, call a tool, answer: two steps, bare deltas."""
+    yield ev.ReasoningDelta("", "Which place?")
+    yield ev.ToolInputAvailable("call_1", "weather", {"place": request.messages[-1]["content"]})
+    context.add_usage(ev.Usage(10, 5, 15))
+    yield ev.ToolOutputAvailable("call_1", {"degrees": 21})
+    yield ev.StartStep()
+    yield ev.TextDelta("", "It is ")
+    yield ev.TextDelta("", "21 degrees.")
+    yield ev.SourceUrl("s1", "https://weather.example", "Weather")
+    context.add_usage(ev.Usage(20, 5, 25))
+
+
+async def broken(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Say something, then fail with words that nobody else may read."""
+    yield ev.TextDelta("", "so far")
+    raise RuntimeError(f"secret detail of {request.messages}")
+
+
+async def giving_up(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Fail with words for the viewer."""
+    yield ev.TextDelta("", "so far")
+    yield ev.Error("The archive is closed today.")
+
+
+async def careful(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Run a tool once, however often it is restarted: what was done stands in `context.prior`."""
+    done = context.prior is not None and any(getattr(part, "output", None) for part in context.prior.parts)
+    yield ev.ToolInputAvailable("call_1", "pay", {})
+    yield ev.ToolOutputAvailable("call_1", "paid before" if done else "paid now")
+    if not done:
+        await asyncio.Event().wait()
+    yield ev.TextDelta("", f"attempt {context.attempt}")
