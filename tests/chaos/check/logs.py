@@ -1,0 +1,141 @@
+"""Owns what must hold of the final logs and the workers' ledgers: I1, I2, I3, I4, I7, I8 and the text itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from deploy.scripted_model.text import full_text
+from shared import events as ev
+from shared.fold import fold
+from shared.message import encode_message
+from tests.chaos.check.world import Log, Place, Violation, World
+from tests.chaos.records import Ack
+
+TERMINAL = ("done", "failed", "aborted")
+
+
+def check_logs(world: World) -> Iterator[Violation]:
+    """Yield what is wrong."""
+    for place, log in world.logs.items():
+        if log.state != "deleted":
+            yield from _shape(world, place, log)
+            yield from _end(world, place, log)
+            yield from _text(world, place, log)
+    for place, acks in world.acks.items():
+        yield from _acks(world, place, acks)
+        yield from _fencing(world, place, acks)
+    yield from _alive(world)
+
+
+def _shape(world: World, place: Place, log: Log) -> Iterator[Violation]:
+    """I1: seq contiguous from 1, ids strictly rising."""
+    last = (0, 0)
+    for expected, (epoch, seq, _) in enumerate(log.entries, 1):
+        if seq != expected:
+            if not world.losses or len(log.entries) > 8:  # a log that was lost may begin with its end
+                yield Violation("I1", place[1], f"entry {expected} has seq {seq}")
+            return
+        if (epoch, seq) <= last or epoch < last[0]:
+            yield Violation("I1", place[1], f"id {epoch}-{seq} follows {last[0]}-{last[1]}")
+        last = (epoch, seq)
+
+
+def _end(world: World, place: Place, log: Log) -> Iterator[Violation]:
+    """I3: one terminal entry, the last; the record and the stored message agree with it."""
+    events = log.events
+    ends = [at for at, event in enumerate(events) if isinstance(event, ev.End)]
+    if log.state not in TERMINAL:
+        return  # I8 tells
+    if ends != [len(events) - 1]:
+        yield Violation("I3", place[1], f"{log.state}, with terminal entries at {ends} of {len(events)}")
+        return
+    end = events[-1]
+    assert isinstance(end, ev.End)
+    if end.state != log.state or str(log.entries[-1][1]) != log.final.meta.get("seq"):
+        yield Violation("I3", place[1], f"the record says {log.state}, the log {end.state}")
+    if log.entries[0][1] == 1 and encode_message(fold(events)).decode() != log.final.meta.get("final"):
+        yield Violation("I3", place[1], "the stored message is not what the log amounts to")
+
+
+def _text(world: World, place: Place, log: Log) -> Iterator[Violation]:
+    """Whatever happened on the way, the text is the one that the model would have given undisturbed."""
+    start = world.prompts.get(place)
+    if start is None:
+        return
+    text, whole = fold(log.events).text, full_text([{"role": "user", "content": start.prompt}])
+    if log.state == "done" and text != whole:
+        yield Violation("I5", place[1], f"done, and its text differs at {_differ(text, whole)} of {len(whole)}")
+    elif not whole.startswith(text):
+        yield Violation("I5", place[1], f"{log.state}, and its text differs at {_differ(text, whole)}")
+
+
+def _differ(text: str, whole: str) -> str:
+    at = next((at for at, (a, b) in enumerate(zip(text, whole, strict=False)) if a != b), min(len(text), len(whole)))
+    return f"{at} ({text[at : at + 20]!r} for {whole[at : at + 20]!r})"
+
+
+def _acks(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I4: whatever was acknowledged is in the log, with the same bytes."""
+    log = world.logs.get(place)
+    if log is not None and log.state == "deleted":
+        return
+    for ack in acks:
+        if ack.status != "ok":
+            continue
+        for seq, checksum in enumerate(ack.sums, ack.first):
+            found = log.sums.get(seq) if log is not None else None
+            same = found is not None and found[1] == checksum and (ack.op == "restore" or found[0] == ack.epoch)
+            if not same and not world.lossy_span(ack.sent, ack.replied) and not world.deleted(place):
+                what = f"{ack.op} of {ack.epoch}-{seq} by {ack.worker} was acknowledged; the log has {found}"
+                yield Violation("I4", place[1], what)
+                return
+
+
+def _fencing(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I2: one owner per epoch. I7: nothing by an owner after a later claim."""
+    owners: dict[int, set[str]] = defaultdict(set)
+    claims = []
+    for ack in acks:
+        owners[ack.epoch].add(ack.token)
+        if ack.op == "claim":
+            claims.append(ack)
+    for epoch, tokens in owners.items():
+        if len(tokens) > 1:
+            yield Violation("I2", place[1], f"epoch {epoch} had {len(tokens)} owners")
+    for ack in acks:
+        if ack.status != "ok" or ack.op == "claim":
+            continue
+        later = [claim for claim in claims if claim.epoch > ack.epoch and claim.replied < ack.sent]
+        if later and not any(world.lossy_span(claim.sent, claim.replied) for claim in later):
+            what = f"{ack.op} of epoch {ack.epoch} at {ack.sent:.3f}, after the claim {later[0].epoch}"
+            yield Violation("I7", place[1], what)
+            return
+
+
+def _alive(world: World) -> Iterator[Violation]:
+    """I8: what was started has ended, and failed only where there was a reason."""
+    for start in world.starts:
+        place = (start.chat, start.message)
+        log = world.logs.get(place)
+        if not start.accepted or world.deleted(place):
+            continue
+        if log is None:
+            if not world.lossy_span(start.began, start.accepted):
+                yield Violation("I8", start.message, "was started and is nowhere")
+        elif log.state not in (*TERMINAL, "deleted"):
+            yield Violation("I8", start.message, f"is {log.state} at rest, {log.final.meta}")
+        elif log.state == "failed":
+            yield from _excuse(world, place, log)
+
+
+def _excuse(world: World, place: Place, log: Log) -> Iterator[Violation]:
+    end = log.events[-1]
+    code = end.error.code if isinstance(end, ev.End) and end.error is not None else "?"
+    began = log.entries[0][0] / 1e6
+    ended = log.entries[-1][0] / 1e6 + 180
+    upstream = any(
+        fault.kind == "upstream" and fault.began <= ended and fault.healed >= began for fault in world.faults
+    )
+    if not (code.startswith("upstream_") and upstream) and not (code == "lost" and world.lossy_span(began, ended)):
+        yield Violation("I8", place[1], f"failed with {code}, for no reason that we gave")

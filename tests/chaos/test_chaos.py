@@ -1,0 +1,67 @@
+"""The chaos harness as tests: directed scenarios of one kind of fault each, and short rolling restarts.
+
+Each runs in a process of its own (it wants an event loop and two cores to itself) and must end with exit code 0: no
+invariant broken, and enough of its fault seen to count. The artefacts of a failure stay in `.chaos/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+
+import pytest
+
+from tests.support.processes import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.chaos,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server with --sentinel is not on PATH"),
+]
+
+
+VOID = 3
+"""Exit code of a run in which too little happened to prove anything."""
+
+
+async def _run(*arguments: str) -> None:
+    code, said = await _outcome(*arguments)
+    assert code == 0, said[-6000:]
+
+
+async def _outcome(*arguments: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), 380)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize("scenario", ["three kills", "redis down", "redis lost", "sentinel", "calm"])
+async def test_what_the_guarantee_table_says_is_what_the_checker_sees(scenario: str) -> None:
+    await _run("tests.chaos", "--profile", scenario, "--seed", "5")
+
+
+@pytest.mark.parametrize("wrong", ["", "no-delay", "short-grace"])
+async def test_a_rolling_restart_is_ordinary_churn_unless_it_is_configured_wrong(wrong: str) -> None:
+    await _run(
+        "tests.chaos.rolling", "--streams", "40", "--rounds", "1", "--pods", "2", "--seed", "5", "--wrong", wrong
+    )
+
+
+@pytest.mark.timeout(700)
+async def test_every_kind_of_fault_once() -> None:
+    code: int | None = VOID
+    said = ""
+    for seed in ("5", "6", "7"):  # a void run shows nothing, neither way
+        code, said = await _outcome("tests.chaos", "--profile", "short", "--seed", seed)
+        if code != VOID:
+            break
+    assert code == 0, said[-6000:]
