@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from deploy.local.settings import LaunchError
 
-_SERVERS_RANGE = (12_000, 32_000)
+_SERVERS_RANGE = (27_000, 32_000)
 # Not the shared generator, which test tools seed: then every process would draw the same ports.
 _random = random.SystemRandom()
 
@@ -32,16 +32,15 @@ def require_free(host: str, ports: Sequence[int]) -> None:
                 ) from error
 
 
-def find_free(host: str, count: int, *, adjacent: bool = False) -> list[int]:
-    """Return `count` different ports that nothing uses right now, one after the other if `adjacent`.
+def find_free(host: str, count: int) -> list[int]:
+    """Return `count` different ports that nothing uses right now.
 
     They lie below the range that systems give to outgoing connections: a port of that range may be gone by the time
     a server starts, or starts again.
     """
-    step = 1 if adjacent else 7
     for _ in range(200):
         first = _random.randrange(*_SERVERS_RANGE)
-        ports = [first + step * number for number in range(count)]
+        ports = [first + 7 * number for number in range(count)]
         with contextlib.suppress(LaunchError):
             require_free(host, ports)
             return ports

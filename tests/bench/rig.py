@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from deploy.local.ports import find_free
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -96,7 +96,7 @@ class Rig:
     """A scope for processes; all of them are gone when it is left."""
 
     def __init__(self) -> None:
-        self.redis_port, self.port, self.spare, _ = find_free("127.0.0.1", 4, adjacent=True)
+        self.redis_port, self.port, self.spare, _ = (free_port() for _ in range(4))
         self.folder = BUILD / "run"
         self._running: list[subprocess.Popen[bytes]] = []
         self.pids: dict[str, int] = {}

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
-from deploy.local.ports import find_free
 from tests.deploy.program import Program, running
+from tests.support.ports import free_pair
 from tests.support.redis import skip_or_fail
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ class Launch:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def launch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Launch]:
     run_dir = tmp_path_factory.mktemp("browser-run")
-    port = find_free("127.0.0.1", 2, adjacent=True)[0]
+    port = free_pair()
     bare = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "TAILRACE_"))}
     env = {**bare, "TAILRACE_RUN_DIR": str(run_dir), "TAILRACE_PORT": str(port), "TAILRACE_LEASE_MS": "2000"}
     async with running([sys.executable, "-m", "deploy.local"], env=env, cwd=ROOT) as program:

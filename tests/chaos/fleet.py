@@ -21,7 +21,8 @@ from tests.chaos.pipe import Balancer, Pipe
 from tests.chaos.records import Fault, Life, Recorder, Sample
 from tests.chaos.stores import MASTER, Stores
 from tests.chaos.wire import ask
-from tests.support.processes import ROOT, ServerProcess, chat_model, free_port, http_get, write_models
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, ServerProcess, chat_model, http_get, write_models
 
 READY_WITHIN_S = 120.0
 KEYS = "alice-key=acme/alice,bob-key=globex/bob"

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from deploy.local.ports import find_free
+from tests.support.ports import free_port
 from tests.support.redis_process import RedisProcess
 
 MASTER = "log"
@@ -31,7 +31,7 @@ class Sentinel:
     """One Sentinel that watches the log's primary. Its methods block for some milliseconds."""
 
     def __init__(self, binary: str, port: int, *, down_after_ms: int) -> None:
-        self.port = find_free("127.0.0.1", 1)[0]
+        self.port = free_port()
         self._down_after_ms = down_after_ms
         self._folder = Path(tempfile.mkdtemp(prefix="tailrace-sentinel-"))
         config = self._folder / "sentinel.conf"

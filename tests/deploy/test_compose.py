@@ -17,9 +17,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from deploy.local.ports import find_free
 from tests.deploy import native
 from tests.deploy.engine import require_engine, run
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-this-test"
@@ -71,7 +71,7 @@ async def project(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pro
     require_engine()
     folder = tmp_path_factory.mktemp("clone")
     copy_sources(folder)
-    project = Project(f"tailrace-test-{uuid4().hex[:8]}", folder, find_free("127.0.0.1", 1)[0])
+    project = Project(f"tailrace-test-{uuid4().hex[:8]}", folder, free_port())
     try:
         try:
             await project.compose("up", "--build", "--wait", within_s=500)

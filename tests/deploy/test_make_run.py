@@ -14,18 +14,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from deploy.local.ports import find_free
 from tests.deploy import native
 from tests.deploy.program import Program, running
+from tests.support.ports import free_pair, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 45
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def find_pair() -> int:
-    """Return a free port whose successor is free too."""
-    return find_free("127.0.0.1", 2, adjacent=True)[0]
 
 
 def command(port: int) -> list[str]:
@@ -68,7 +63,7 @@ class Launch:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def launch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Launch]:
-    run_dir, port = tmp_path_factory.mktemp("run"), find_pair()
+    run_dir, port = tmp_path_factory.mktemp("run"), free_pair()
     async with running(command(port), env=environment(run_dir), cwd=ROOT) as program:
         await program.wait_line("Tailrace is ready", within_s=READY_WITHIN_S)
         yield Launch(program, run_dir, port)
@@ -123,7 +118,7 @@ async def test_redis_comes_back_with_what_it_held(launch: Launch) -> None:
 
 
 async def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    port = find_pair()
+    port = free_pair()
     async with running(command(port), env=environment(tmp_path), cwd=ROOT) as program:
         await program.wait_line("Tailrace is ready", within_s=READY_WITHIN_S)
         launch = Launch(program, tmp_path, port)
@@ -136,7 +131,7 @@ async def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
 
 
 async def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
-    port = find_pair()
+    port = free_pair()
     with socket.create_server(("127.0.0.1", port + 1)):
         async with running(command(port), env=environment(tmp_path), cwd=ROOT) as program:
             assert await program.wait_end(within_s=20) != 0
@@ -146,7 +141,7 @@ async def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> N
 
 
 async def test_another_model_is_used_where_one_is_named(tmp_path: Path) -> None:
-    port, model_port = find_pair(), find_free("127.0.0.1", 1)[0]
+    port, model_port = free_pair(), free_port()
     argv = [sys.executable, "-m", "deploy.scripted_model", "--port", str(model_port)]
     named = {
         "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from tests.support.processes import ProcessGroup, ServerProcess, chat_model, free_port, http_status
+from tests.support.ports import free_port
+from tests.support.processes import ProcessGroup, ServerProcess, chat_model, http_status
 from tests.support.redis import RedisServer, make_redis
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ import httpx
 import msgspec
 import pytest
 
-from deploy.local.ports import find_free
 from tests.support.gateway import MODELS, sse_types, started
+from tests.support.ports import free_port
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
@@ -27,7 +27,7 @@ def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
     models = tmp_path / "models.toml"
     models.write_text(MODELS)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TAILRACE_", "OPENAI_"))}
-    port = find_free("127.0.0.1", 1)[0]
+    port = free_port()
     ours = {"TAILRACE_REDIS_URL": redis_url, "TAILRACE_UPSTREAMS_FILE": str(models), "TAILRACE_PORT": str(port)}
     return {**inherited, **ours, "TAILRACE_DRAIN_S": "0.2"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from deploy.local.ports import find_free
+from tests.support.ports import free_port
 
 _START_WITHIN_S = 20.0
 
@@ -57,7 +57,7 @@ class RedisContainer:
 
     def __init__(self, image: str, args: Sequence[str] = ()) -> None:
         self.image = image
-        self.port = find_free("127.0.0.1", 1)[0]
+        self.port = free_port()
         self.version: tuple[int, ...] = ()
         self._args = tuple(args)
         self._container: Any = None

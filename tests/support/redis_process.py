@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from deploy.local.ports import find_free
+from tests.support.ports import free_port
 
 _START_WITHIN_S = 10.0
 
@@ -28,11 +28,6 @@ def version_of(binary: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else ()
 
 
-def _free_port() -> int:
-    """A cluster node listens on its port + 10000 too."""
-    return next(port for port in find_free("127.0.0.1", 32) if port < 55_000)
-
-
 class RedisProcess:
     """A server process. Without `--appendonly yes` among `args` it keeps nothing over a `kill`.
 
@@ -43,11 +38,10 @@ class RedisProcess:
     def __init__(self, binary: str, args: Sequence[str] = ()) -> None:
         self.binary = binary
         self.version = version_of(binary)
-        self.port = _free_port()
+        self.port = free_port()
         self._args = tuple(args)
         self._folder = Path(tempfile.mkdtemp(prefix="tailrace-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._served = False
 
     @property
     def url(self) -> str:
@@ -63,18 +57,7 @@ class RedisProcess:
     def start(self, *args: str) -> None:
         """Start it and wait until it serves; `args` come after those it was made with and stay for later starts."""
         self._args += args
-        first_time = self._process is None and not self._served
-        for tries_left in (2, 1, 0):
-            try:
-                self._launch()
-                self._served = True
-                return
-            except RuntimeError:
-                # Another process of the test run may have taken the port between the look and the start.
-                if not first_time or not tries_left:
-                    raise
-                self.kill()
-                self.port = _free_port()
+        self._launch()
 
     def _launch(self) -> None:
         base = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)]
@@ -126,7 +109,7 @@ class RedisProcess:
             try:
                 with self.admin() as client:
                     info = client.info()
-                # Another process may have taken the port meanwhile; a loading server answers INFO already.
+                # A loading server answers INFO already; and it must be ours that answers.
                 if info["process_id"] == self._process.pid and not info["loading"]:
                     return
             except redis.ConnectionError:

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from deploy.scripted_model.text import full_text
 from shared.events import End, Finish, TextDelta, ToolInputAvailable, decode_event
-from tests.support.processes import ProcessGroup, ServerProcess, chat_model, free_port
+from tests.support.ports import free_port
+from tests.support.processes import ProcessGroup, ServerProcess, chat_model
 from tests.support.redis import RedisServer, skip_or_fail
 
 LITELLM = Path(__file__).resolve().parents[2] / ".venv-third-party" / "bin" / "litellm"

@@ -198,6 +198,8 @@ async def test_a_vanished_log_is_waited_for_and_goes_on_without_a_reset(
         client.flushdb()
     tail = next(iter(gallery.hub._tails.values()))
     await wait_until(lambda: tail.lost)  # the silent link made it look
+    # A viewer that did not look itself before the log came back would show nothing.
+    await wait_until(lambda: watching.viewer._vanished_at is not None)
     await writer.restore(entries)
     await writer.say("b ")
     await writer.finish()

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.processes import free_port, http_get, http_status
+from tests.support.ports import free_port
+from tests.support.processes import http_get, http_status
 from worker.health import HealthServer
 from worker.metrics import Metrics
 
