@@ -47,7 +47,7 @@ third-party: $(STAMP) .venv-third-party/.locked ## the road with an upstream fro
 
 .venv-third-party/.locked: tests/third_party/requirements.lock | $(STAMP)
 	@$(PY) -m venv --clear .venv-third-party
-	@.venv-third-party/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+	@.venv-third-party/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
 		-r tests/third_party/requirements.lock
 	@touch $@
 

@@ -29,7 +29,8 @@ fi
 echo "Preparing $venv with $("$python" --version); the first time takes a minute."
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install --require-hashes -r requirements.lock
+# The lock is whole. Left to resolve it anew, pip takes the newest of what something asks for with an extra, unlocked.
+pip install --require-hashes --no-deps -r requirements.lock
 # The build backend is in the lock too, so this step needs no download.
 pip install --no-deps --no-build-isolation -e .
 cp requirements.lock "$venv/.locked"
