@@ -19,8 +19,8 @@ from random import uniform
 from typing import Any, Protocol
 
 from gateway.live.pages import Pages
-from gateway.live.tail import Tail
-from gateway.live.viewer import Outcome, Viewer
+from gateway.live.tail import Channel, Tail
+from gateway.live.viewer import Outcome
 from gateway.protocols.base import Wire
 from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
@@ -95,7 +95,7 @@ class Hub:
         self._asked: dict[MessageRef, float] = {}
         self.viewers: set[Watched] = set()
         self._listeners: dict[bytes, set[Callable[[], None]]] = {}
-        self._dirty: set[Viewer] = set()
+        self._dirty: list[Channel] = []
         self._loop = asyncio.get_running_loop()
         self._drained_at = float("inf")
 
@@ -137,7 +137,7 @@ class Hub:
     @asynccontextmanager
     async def tail(self, ref: MessageRef) -> AsyncIterator[Tail]:
         """Lend the message's tail, subscribed and positioned; the last borrower's leaving ends it."""
-        tail = Tail(ref, self.log, self._spawn)
+        tail = Tail(ref, self.log, self._spawn, self._on_pending)
         name = tail.channel_name.encode()
         tail = self._tails.setdefault(name, tail)
         tail.borrowers += 1
@@ -181,21 +181,17 @@ class Hub:
                 del self._listeners[name]
                 self._link.post("UNSUBSCRIBE", channel)
 
-    def schedule(self, viewer: Viewer) -> None:
-        """Have the viewer's pending bytes written at the end of this turn: whatever comes until then is joined."""
+    def _on_pending(self, channel: Channel) -> None:
         if not self._dirty:
-            self._loop.call_soon(self._write_dirty)
-        self._dirty.add(viewer)
+            self._loop.call_soon(self._flush)
+        self._dirty.append(channel)
 
-    def _write_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, set()
+    def _flush(self) -> None:
+        """End of a turn: hand out what it has brought."""
+        dirty, self._dirty = self._dirty, []
         now = self._loop.time()
-        for viewer in dirty:
-            try:
-                viewer.write_pending(now)
-            except Exception:  # one viewer's broken connection must not cost another's bytes
-                log.exception("write to a viewer failed")
-                viewer.stop("broken")
+        for channel in dirty:
+            channel.flush(now)
 
     def break_at(self) -> float:
         """Return when a connection that begins now shall rotate: jittered, so that nothing happens all at once."""

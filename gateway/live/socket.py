@@ -86,16 +86,13 @@ class SubscriptionSink:
     """One subscription's way into the outbox; a sink for viewers of logs and of the feed."""
 
     started = True
-    direct = False
+    direct = None
     backlog = 0
     gone = False
 
     def __init__(self, session: SocketSession, sub: str) -> None:
         self._session = session
         self._sub = sub
-
-    def write(self, data: bytes, *, chunked: bool) -> None:
-        raise AssertionError("not direct")
 
     async def send(self, data: bytes) -> None:
         for frame in ws.frames(self._sub, data):

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.live.expiry import until_expiry
 from gateway.live.hub import Hub
 from gateway.live.tail import Tail
-from gateway.live.transport import BrokenOff, chunk, connection_of
+from gateway.live.transport import BrokenOff, Connection, connection_of
 from gateway.live.viewer import FutureCursor, Sink, Viewer
 from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
@@ -34,6 +34,8 @@ class HttpSink:
 
     __slots__ = ("_connection", "_headers", "_may_write", "_prologue", "_send", "direct", "started")
 
+    direct: Connection | None
+
     def __init__(
         self, scope: Scope, send: Send, headers: Mapping[str, str], prologue: bytes, *, direct: bool = True
     ) -> None:
@@ -44,12 +46,11 @@ class HttpSink:
         self._prologue = prologue
         self._connection = connection_of(scope)
         self._may_write = direct and self._connection is not None
-        self.direct = False
+        self.direct = None
 
     @property
     def backlog(self) -> int:
-        connection = self._connection
-        return connection.backlog if self.direct and connection is not None else 0
+        return 0 if self.direct is None else self.direct.backlog
 
     @property
     def gone(self) -> bool:
@@ -60,10 +61,6 @@ class HttpSink:
         """Whether `gone` can tell; otherwise somebody must listen to the server."""
         return self._connection is not None
 
-    def write(self, data: bytes, *, chunked: bool) -> None:
-        assert self._connection is not None
-        self._connection.write(data if chunked else chunk(data))
-
     async def send(self, data: bytes) -> None:
         if not self.started:
             self.started = True
@@ -72,7 +69,8 @@ class HttpSink:
             data = self._prologue + data
         # An empty body message still waits until the socket has room again.
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self.direct = self._may_write and self._connection is not None and self._connection.chunked
+        if self._may_write and self._connection is not None and self._connection.chunked:
+            self.direct = self._connection
 
     async def finish(self) -> None:
         """End the body cleanly: only ever after the terminal entry."""
@@ -163,7 +161,6 @@ class LogStream:
             sink,
             cursor=await self._send_snapshot(sink) if self._snapshot else self._after,
             skip=self._skip,
-            schedule=hub.schedule,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
             break_at=hub.break_at(),
             restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,

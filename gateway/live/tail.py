@@ -10,6 +10,7 @@ Tasks: `heal` and `check` run as tasks of the hub, at most one of each per tail.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
@@ -27,23 +28,44 @@ from shared.log.types import Entry, Meta
 if TYPE_CHECKING:
     from gateway.live.viewer import Viewer
 
+log = logging.getLogger(__name__)
+
 RING_ENTRIES = 256
 """Latest entries a tail keeps, so that a viewer that has just caught up need not read the log again."""
 
 
 class Batch:
-    """Some consecutive entries on one wire, as every live viewer of the wire gets them."""
+    """Some consecutive entries on one wire, as every live viewer of the wire gets them.
+
+    `over`: how the wire's stream ends with them, if it does; then nothing of later batches is for the same viewers.
+    """
 
     __slots__ = ("_chunk", "count", "frames", "last", "over")
 
-    def __init__(self, blocks: Sequence[bytes], last: Entry) -> None:
-        """`blocks`: the encoding of the entries up to `last`; `over`: how the wire's stream ends with them."""
-        kept, over = until_last(blocks)
-        self.frames = kept[0] if len(kept) == 1 else b"".join(kept)
-        self.count = len(kept)
+    def __init__(self, frames: bytes, count: int, last: Cursor, over: Over | None) -> None:
+        """`frames`: `count` events, the encoding of the entries up to `last`."""
+        self.frames = frames
+        self.count = count
         self.last = last
-        self.over: Over | None = over or ("ended" if last.is_end else None)
+        self.over = over
         self._chunk: bytes | None = None
+
+    @classmethod
+    def of(cls, blocks: Sequence[bytes], last: Entry) -> Batch:
+        """Return the encoding of the entries up to `last` as a batch."""
+        kept, over = until_last(blocks)
+        frames = kept[0] if len(kept) == 1 else b"".join(kept)
+        return cls(frames, len(kept), last.cursor, over or ("ended" if last.is_end else None))
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Return batches that follow on each other as one, up to the first with which the stream is over."""
+        if len(batches) == 1:
+            return batches[0]
+        end = next((index for index, batch in enumerate(batches) if batch.over), len(batches) - 1)
+        kept, last = batches[: end + 1], batches[end]
+        frames = b"".join([batch.frames for batch in kept])
+        return cls(frames, sum(batch.count for batch in kept), last.last, last.over)
 
     @property
     def chunk(self) -> bytes:
@@ -54,24 +76,44 @@ class Batch:
 
 
 class Channel:
-    """The live end of one wire of one message: its encoder, standing at the tail's position, and its viewers."""
+    """The live end of one wire of one message: its encoder, standing at the tail's position, and its viewers.
 
-    __slots__ = ("encoder", "viewers", "wire")
+    What comes within one turn of the loop is joined here, once for all viewers, and handed out at the turn's end: to
+    each viewer that is one write, however many events there were, and no work for an event of its own.
+    """
 
-    def __init__(self, wire: Wire, encoder: Encoder) -> None:
+    __slots__ = ("_pending", "_schedule", "encoder", "viewers", "wire")
+
+    def __init__(self, wire: Wire, encoder: Encoder, schedule: Callable[[Channel], None]) -> None:
+        """`schedule` has `flush` called at the end of this turn of the loop."""
         self.wire = wire
         self.encoder = encoder
         self.viewers: set[Viewer] = set()
+        self._schedule = schedule
+        self._pending: list[Batch] = []
 
     def feed(self, entries: Sequence[Entry]) -> None:
+        """Take entries that follow on those before."""
         encode = self.encoder.encode
         if len(entries) == 1:
             blocks: Sequence[bytes] = encode(entries[0])
         else:
             blocks = [block for entry in entries for block in encode(entry)]
-        batch = Batch(blocks, entries[-1])
+        if not self._pending:
+            self._schedule(self)
+        self._pending.append(Batch.of(blocks, entries[-1]))
+
+    def flush(self, now: float) -> None:
+        """Hand out what has come, joined."""
+        if not self._pending:
+            return
+        batch, self._pending = Batch.joined(self._pending), []
         for viewer in tuple(self.viewers):
-            viewer.offer(batch)
+            try:
+                viewer.take(batch, now)
+            except Exception:  # one viewer's broken connection must not cost another's bytes
+                log.exception("write to a viewer failed")
+                viewer.stop("broken")
 
 
 class Tail:
@@ -91,13 +133,20 @@ class Tail:
             "_mark",
             "_opening",
             "_ring",
+            "_schedule",
             "_spawn",
             "_subscribing",
         ),
         *("borrowers", "channel_name", "checking", "ended", "heard_at", "lost", "position", "ref", "viewers"),
     )
 
-    def __init__(self, ref: MessageRef, log: Log, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(
+        self,
+        ref: MessageRef,
+        store: Log,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        schedule: Callable[[Channel], None],
+    ) -> None:
         self.ref = ref
         self.channel_name = log_keys(ref).stream
         self.position: Cursor | None = None
@@ -111,8 +160,9 @@ class Tail:
         self.viewers: set[Viewer] = set()
         self.heard_at = self._loop.time()
         self.checking = False
-        self._log = log
+        self._log = store
         self._spawn = spawn
+        self._schedule = schedule
         self._ring: deque[Entry] | None = None
         self._early: list[bytes] = []
         self._channels: dict[str, Channel] = {}
@@ -287,13 +337,16 @@ class Tail:
         if missing is None:
             return False
         channel = self._channels.get(viewer.wire.name)
+        if channel is not None:
+            channel.flush(self._loop.time())  # a part of `missing`, for those who are here already
         if missing:
-            viewer.encode_and_offer(missing)
+            blocks = [block for entry in missing for block in viewer.encoder.encode(entry)]
+            viewer.take(Batch.of(blocks, missing[-1]), self._loop.time())
             if not viewer.live:
                 return False  # more than its buffer holds: it reads on from the log
         if channel is None:
             # the viewer's own encoder stands at the position now: it becomes everybody's
-            channel = self._channels[viewer.wire.name] = Channel(viewer.wire, viewer.encoder)
+            channel = self._channels[viewer.wire.name] = Channel(viewer.wire, viewer.encoder, self._schedule)
         channel.viewers.add(viewer)
         return True
 

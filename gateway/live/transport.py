@@ -64,10 +64,17 @@ class Connection:
         """Bytes written and not yet taken by the socket."""
         return int(self._transport.get_write_buffer_size())  # may be asked of a closed one too
 
-    def write(self, chunks: bytes) -> None:
-        """Write whole chunks (`chunk` makes them), if the client is there. Never waits: watch `backlog`."""
-        if not self.gone:
-            self._transport.write(chunks)
+    def push(self, chunks: bytes, bound: int) -> bool:
+        """Write whole chunks (`chunk` makes them) without waiting; False, and nothing is written, if more than `bound`
+        bytes wait already. What is for a client that has left goes nowhere: watch `gone`.
+        """
+        transport = self._transport
+        if self._cycle.disconnected or transport.is_closing():
+            return True
+        if transport.get_write_buffer_size() > bound:
+            return False
+        transport.write(chunks)
+        return True
 
     async def wait_taken(self, within_s: float) -> bool:
         """Wait until the client has, as far as can be told from here, taken everything; False if it has not in time.

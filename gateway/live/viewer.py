@@ -4,21 +4,24 @@ A viewer reads pages of the log at its own pace until nothing lies between its c
 then takes what the tail offers. If its socket does not keep up, its buffer is dropped and it reads the log
 again: slowness costs the log's bandwidth, never the gateway's memory or another viewer's latency.
 
-Tasks: `run` is the connection's own ASGI task. While the viewer is live it sleeps, and the tail's batches are
-written at the end of each turn of the loop, joined, without a task or a coroutine (where the server is one
-that we know; through ASGI's `send` otherwise). The hub's ticker looks after pings and sockets. A connection
-ends cleanly only after the terminal entry (or where its wire says that its stream is over); in every other
-case it is broken, because clients take a clean end for success.
+Tasks: `run` is the connection's own ASGI task. While the viewer is live it sleeps, and what a turn of the loop has
+brought is written at its end, without a task or a coroutine (where the server is one that we know; through ASGI's
+`send` otherwise). The hub's ticker looks after pings and sockets. A connection ends cleanly only after the terminal
+entry (or where its wire says that its stream is over); in every other case it is broken, because clients take a
+clean end for success.
+
+`cursor` and the ordinal tell what was handed to the socket, never what still waits here: whatever makes a viewer leave
+the live tail, it goes on behind them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.live.tail import Batch
+from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire, until_last
 from shared.cursor import Cursor
 from shared.errors import Unavailable
@@ -31,25 +34,29 @@ if TYPE_CHECKING:
 Outcome = Literal["ended", "broken", "left"]
 
 
+class Direct(Protocol):
+    """A way past `send`."""
+
+    def push(self, chunks: bytes, bound: int) -> bool:
+        """Hand over whole HTTP chunks without waiting; False if more than `bound` bytes wait already."""
+
+
 class Sink(Protocol):
     """Where a viewer's bytes go: one HTTP response (or one subscription of a WebSocket)."""
 
     started: bool
 
     @property
-    def direct(self) -> bool:
-        """Whether `write` may be used now instead of `send`."""
+    def direct(self) -> Direct | None:
+        """What may be used now instead of `send`, if anything."""
 
     @property
     def backlog(self) -> int:
-        """Bytes given to `write` that the socket has not taken yet."""
+        """Bytes pushed that the socket has not taken yet."""
 
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
-
-    def write(self, data: bytes, *, chunked: bool) -> None:
-        """Hand over bytes without waiting: whole HTTP chunks, or frames yet to be made one."""
 
     async def send(self, data: bytes) -> None:
         """Hand over bytes; returns when the next may come. Starts the response on first use."""
@@ -72,8 +79,8 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_after_pending", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending"),
-        *("_pending_bytes", "_restoring_s", "_schedule", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
+        *("_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending", "_pending_bytes"),
+        *("_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
         *("break_at", "cursor", "encoder", "last_write", "live", "sending_since", "wire"),
     )
 
@@ -86,15 +93,14 @@ class Viewer:
         *,
         cursor: Cursor | None,
         skip: int = 0,
-        schedule: Callable[[Viewer], None],
         buffer_bytes: int,
         break_at: float,
         restoring_s: float,
     ) -> None:
         """`cursor`: last entry it has (stateless wires); `skip`: events it has (others).
 
-        `schedule` has `write_pending` called at the end of this turn of the loop; `break_at`: loop time at which
-        the connection rotates; `restoring_s`: how long a vanished log may yet be restored by its owner.
+        `break_at`: loop time at which the connection rotates; `restoring_s`: how long a vanished log may yet be
+        restored by its owner.
         """
         self.wire = wire
         self.cursor = cursor
@@ -105,7 +111,6 @@ class Viewer:
         self._tail = tail
         self._pages = pages
         self._sink = sink
-        self._schedule = schedule
         self._skip = skip
         self._ordinal = 0
         self._bound = buffer_bytes
@@ -113,7 +118,6 @@ class Viewer:
         self._line = b""
         self._backlog_seen = (0, 0.0)
         self._pending_bytes = 0
-        self._after_pending: tuple[Cursor | None, int] = (cursor, 0)
         self.live = False
         self._over: Over | None = None
         self._stop: Outcome | None = None
@@ -124,57 +128,39 @@ class Viewer:
 
     # -- called by the tail and the hub; none of these may block
 
-    def offer(self, batch: Batch) -> None:
+    def take(self, batch: Batch, now: float) -> None:
         """Take live bytes: the encoding of everything between our cursor and the batch's last entry."""
         if self._over:
             return  # its stream is over, and `run` has not noticed yet
-        self.cursor = batch.last.cursor
-        self._ordinal += batch.count
-        self._over = batch.over
-        if not batch.frames:
-            if self._over:
+        direct = self._sink.direct
+        if direct is None or self._pending:
+            self._queue(batch)
+        elif not batch.frames or direct.push(batch.chunk, self._bound):
+            self._handed(batch)
+            self.last_write = now
+            if batch.over:
+                self._over = batch.over
                 self._rouse()
-            return
+        else:
+            self._fall_behind()  # and `run` waits for the socket before it reads the log again
+
+    def _queue(self, batch: Batch) -> None:
         self._pending.append(batch)
         self._pending_bytes += len(batch.frames)
+        self._over = batch.over
         if self._pending_bytes > self._bound:
             self._fall_behind()
-            self._rouse()
-        elif self._sink.direct:
-            self._schedule(self)
-        else:
-            self._rouse()
+        self._rouse()
 
-    def encode_and_offer(self, entries: Sequence[Entry]) -> None:
-        """Take entries that lie between our cursor and the tail's position."""
-        blocks = [block for entry in entries for block in self.encoder.encode(entry)]
-        self.offer(Batch(blocks, entries[-1]))
-
-    def write_pending(self, now: float) -> None:
-        """Write what this turn of the loop brought, past ASGI; called by the hub once a turn.
-
-        Bytes for a client that has left go nowhere; the ticker notices it.
-        """
-        pending = self._pending
-        if not self.live or not pending:
-            return
-        if self._sink.backlog > self._bound:
-            self._fall_behind()  # and `run` waits for the socket before it reads the log again
-            self._rouse()
-            return
-        if len(pending) == 1:
-            self._sink.write(pending[0].chunk, chunked=True)
-        else:
-            self._sink.write(b"".join(batch.frames for batch in pending), chunked=False)
-        self.last_write = now
-        self._sent()
-        if self._over:
-            self._rouse()
+    def _handed(self, batch: Batch) -> None:
+        self.cursor = batch.last
+        self._ordinal += batch.count
 
     def reattach(self) -> None:
         """The log is not the one we were reading: check our cursor again, from the log."""
+        if self._over and not self._pending:
+            return  # it has all of it, and `run` has not noticed yet
         self._leave_live()
-        self._over = None
         if not self.wire.stateless and self._ordinal:
             self.stop("broken")  # an ordinal names nothing in another log
         self._rouse()
@@ -194,12 +180,11 @@ class Viewer:
         """Put a comment line out if nothing else is on its way."""
         if not self.live or self._pending:
             return
-        if self._sink.direct:
-            self._sink.write(line, chunked=False)
-            self.last_write = self._loop.time()
-        else:
+        if self._sink.direct is None:
             self._line = line
             self._rouse()
+        elif self._sink.direct.push(chunk(line), self._bound):
+            self.last_write = self._loop.time()
 
     def stuck(self, now: float) -> float:
         """Return for how many seconds the socket has taken nothing of what waits for it."""
@@ -223,17 +208,17 @@ class Viewer:
 
     def _fall_behind(self) -> None:
         """Forget what the socket did not take; the log still has it."""
-        self.cursor, self._ordinal = self._after_pending
         if not self.wire.stateless:
             # the live encoder is everybody's and stands further on: replay to where we were, silently
             self.cursor, self._skip, self._ordinal = None, self._ordinal, 0
             self.encoder = self.wire.make()
         self._leave_live()
-        self._over = None
+        self._rouse()
 
     def _leave_live(self) -> None:
         self._tail.leave(self)
         self.live = False
+        self._over = None
         self._pending.clear()
         self._pending_bytes = 0
 
@@ -247,9 +232,9 @@ class Viewer:
                 if not self.live:
                     await self._catch_up()
                     continue
-                if (self._pending and not self._sink.direct) or self._line:
+                if self._pending or self._line:
                     await self._flush()
-                elif self._over and not self._pending:
+                elif self._over:
                     return self._over
                 else:
                     self._wake = self._loop.create_future()
@@ -261,14 +246,12 @@ class Viewer:
 
     async def _flush(self) -> None:
         data = self._line + b"".join(batch.frames for batch in self._pending)
+        for batch in self._pending:
+            self._handed(batch)
         self._line = b""
-        self._sent()
-        await self._write(data)
-
-    def _sent(self) -> None:
         self._pending.clear()
         self._pending_bytes = 0
-        self._after_pending = (self.cursor, self._ordinal)
+        await self._write(data)
 
     async def _write(self, data: bytes) -> None:
         self.sending_since = self._loop.time()
@@ -303,7 +286,6 @@ class Viewer:
             if data:
                 await self._write(data)
             self.cursor = fresh[-1].cursor
-            self._after_pending = (self.cursor, self._ordinal)
             if fresh[-1].is_end:
                 self.stop("ended")
         if self._stop is None and not page.full:

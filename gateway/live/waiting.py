@@ -35,12 +35,9 @@ class _NoSink:
     """Takes the nothing that such a viewer has to say."""
 
     started = True
-    direct = False
+    direct = None
     backlog = 0
     gone = False
-
-    def write(self, data: bytes, *, chunked: bool) -> None:
-        pass
 
     async def send(self, data: bytes) -> None:
         pass
@@ -61,7 +58,6 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
             _QUIET,
             _NoSink(),
             cursor=None if meta is None else meta.cursor,
-            schedule=hub.schedule,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
             break_at=float("inf"),
             restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,

@@ -25,7 +25,7 @@ class Recording:
 
     backlog = 0
     gone = False
-    direct = False
+    direct = None
 
     def __init__(self) -> None:
         self.started = False
@@ -40,9 +40,6 @@ class Recording:
         await self.open_gate.wait()
         self.writes.append(data)
         self.changed.set()
-
-    def write(self, data: bytes, *, chunked: bool) -> None:
-        raise AssertionError("not direct")
 
     def abort(self) -> None:
         self.aborted = True
@@ -92,7 +89,7 @@ class Gallery:
         tail = await self._stack.enter_async_context(self.hub.tail(ref))
         sink = sink or Recording()
         viewer = Viewer(
-            tail, self.hub.pages, NATIVE, sink, cursor=cursor, schedule=self.hub.schedule, buffer_bytes=buffer_bytes,
+            tail, self.hub.pages, NATIVE, sink, cursor=cursor, buffer_bytes=buffer_bytes,
             break_at=float("inf"), restoring_s=5.0,
         )  # fmt: skip
         self._stack.enter_context(self.hub.watching(viewer))

@@ -207,6 +207,29 @@ async def test_a_vanished_log_is_waited_for_and_goes_on_without_a_reset(
     assert watching.sink.text == await whole(writer.log, writer.ref)
 
 
+async def test_what_a_slow_viewer_had_not_been_sent_when_the_log_vanished_comes_once_it_is_back(
+    gallery: Gallery, writer: LogWriter, redis_server: RedisServer
+) -> None:
+    await writer.start()
+    watching = await gallery.watch(writer.ref)
+    quick = await gallery.watch(writer.ref)
+    await watching.sink.until(lambda: "text-start" in watching.sink.text)
+    gallery.hub.viewers.discard(watching.viewer)  # its send time-out is another test's
+    watching.sink.open_gate.clear()
+    for word in ("one ", "two ", "three "):  # the first is being sent, the others wait
+        await writer.say(word)
+        await quick.sink.until(lambda word=word: word in quick.sink.text)  # type: ignore[misc]
+    entries = await writer.log.read_all(writer.ref)
+    with redis_server.admin() as client:
+        client.flushdb()
+    await wait_until(lambda: quick.viewer._vanished_at is not None)
+    await writer.restore(entries)
+    watching.sink.open_gate.set()
+    await writer.finish()
+    assert await watching.outcome() == "ended"
+    assert watching.sink.text == await whole(writer.log, writer.ref)
+
+
 async def test_a_deleted_message_breaks_its_viewers(gallery: Gallery, writer: LogWriter) -> None:
     await writer.start()
     watching = await gallery.watch(writer.ref)
