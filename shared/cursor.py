@@ -26,6 +26,11 @@ class Cursor(Struct, frozen=True, order=True, gc=False):
     def __str__(self) -> str:
         return f"{self.epoch}-{self.seq}"
 
+    @property
+    def id(self) -> bytes:
+        """The entry's id as Redis writes it."""
+        return b"%d-%d" % (self.epoch, self.seq)
+
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """Read the text form; raise `InvalidCursor` for anything else (Redis itself accepts more)."""

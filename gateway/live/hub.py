@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from random import uniform
 from typing import Any, Protocol
 
+from gateway.live.channel import Channel
 from gateway.live.pages import Pages
-from gateway.live.tail import Channel, Tail
+from gateway.live.tail import Tail
 from gateway.live.viewer import Outcome
 from gateway.protocols.base import Wire
 from shared.errors import TailraceError, Unavailable
@@ -247,7 +248,9 @@ class Hub:
                 viewer.ping(viewer.wire.ping if self._down_since is None else viewer.wire.stalled)
         silent = settings.lease_s / 2
         for tail in tuple(self._tails.values()):
-            if not tail.checking and not tail.ended and now - tail.heard_at > silent:
+            if tail.heard:
+                tail.heard, tail.heard_at = False, now
+            elif not tail.checking and not tail.ended and now - tail.heard_at > silent:
                 tail.checking = True
                 self._spawn(self._check(tail))
 

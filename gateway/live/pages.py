@@ -27,8 +27,9 @@ class Page:
         """Return the encoding of every entry of the page on a stateless wire."""
         frames = self._frames.get(wire.name)
         if frames is None:
-            encode = wire.make().encode
-            frames = self._frames[wire.name] = [b"".join(encode(entry)) for entry in self.entries]
+            frame = wire.frame
+            assert frame is not None
+            frames = self._frames[wire.name] = [frame(entry.cursor.id, entry.raw) for entry in self.entries]
         return frames
 
 

@@ -10,110 +10,20 @@ Tasks: `heal` and `check` run as tasks of the hub, at most one of each per tail.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from gateway.live.transport import chunk
-from gateway.protocols.base import Encoder, Over, Wire, until_last
+from gateway.live.channel import Batch, Channel
+from gateway.live.ring import RING_ENTRIES, Ring
 from shared.cursor import Cursor
 from shared.errors import TailraceError
 from shared.ids import MessageRef
 from shared.log.keys import log_keys
 from shared.log.log import PAGE, Log
-from shared.log.types import Entry, Meta
+from shared.log.types import END_PREFIX, Entry, Meta
 
 if TYPE_CHECKING:
     from gateway.live.viewer import Viewer
-
-log = logging.getLogger(__name__)
-
-RING_ENTRIES = 256
-"""Latest entries a tail keeps, so that a viewer that has just caught up need not read the log again."""
-
-
-class Batch:
-    """Some consecutive entries on one wire, as every live viewer of the wire gets them.
-
-    `over`: how the wire's stream ends with them, if it does; then nothing of later batches is for the same viewers.
-    """
-
-    __slots__ = ("_chunk", "count", "frames", "last", "over")
-
-    def __init__(self, frames: bytes, count: int, last: Cursor, over: Over | None) -> None:
-        """`frames`: `count` events, the encoding of the entries up to `last`."""
-        self.frames = frames
-        self.count = count
-        self.last = last
-        self.over = over
-        self._chunk: bytes | None = None
-
-    @classmethod
-    def of(cls, blocks: Sequence[bytes], last: Entry) -> Batch:
-        """Return the encoding of the entries up to `last` as a batch."""
-        kept, over = until_last(blocks)
-        frames = kept[0] if len(kept) == 1 else b"".join(kept)
-        return cls(frames, len(kept), last.cursor, over or ("ended" if last.is_end else None))
-
-    @classmethod
-    def joined(cls, batches: Sequence[Batch]) -> Batch:
-        """Return batches that follow on each other as one, up to the first with which the stream is over."""
-        if len(batches) == 1:
-            return batches[0]
-        end = next((index for index, batch in enumerate(batches) if batch.over), len(batches) - 1)
-        kept, last = batches[: end + 1], batches[end]
-        frames = b"".join([batch.frames for batch in kept])
-        return cls(frames, sum(batch.count for batch in kept), last.last, last.over)
-
-    @property
-    def chunk(self) -> bytes:
-        """The frames as an HTTP chunk, made once for all viewers."""
-        if self._chunk is None:
-            self._chunk = chunk(self.frames)
-        return self._chunk
-
-
-class Channel:
-    """The live end of one wire of one message: its encoder, standing at the tail's position, and its viewers.
-
-    What comes within one turn of the loop is joined here, once for all viewers, and handed out at the turn's end: to
-    each viewer that is one write, however many events there were, and no work for an event of its own.
-    """
-
-    __slots__ = ("_pending", "_schedule", "encoder", "viewers", "wire")
-
-    def __init__(self, wire: Wire, encoder: Encoder, schedule: Callable[[Channel], None]) -> None:
-        """`schedule` has `flush` called at the end of this turn of the loop."""
-        self.wire = wire
-        self.encoder = encoder
-        self.viewers: set[Viewer] = set()
-        self._schedule = schedule
-        self._pending: list[Batch] = []
-
-    def feed(self, entries: Sequence[Entry]) -> None:
-        """Take entries that follow on those before."""
-        encode = self.encoder.encode
-        if len(entries) == 1:
-            blocks: Sequence[bytes] = encode(entries[0])
-        else:
-            blocks = [block for entry in entries for block in encode(entry)]
-        if not self._pending:
-            self._schedule(self)
-        self._pending.append(Batch.of(blocks, entries[-1]))
-
-    def flush(self, now: float) -> None:
-        """Hand out what has come, joined."""
-        if not self._pending:
-            return
-        batch, self._pending = Batch.joined(self._pending), []
-        for viewer in tuple(self.viewers):
-            try:
-                viewer.take(batch, now)
-            except Exception:  # one viewer's broken connection must not cost another's bytes
-                log.exception("write to a viewer failed")
-                viewer.stop("broken")
 
 
 class Tail:
@@ -124,20 +34,20 @@ class Tail:
 
     __slots__ = (
         *(
+            "_at",
             "_channels",
             "_early",
             "_heal_again",
             "_healing",
             "_log",
             "_loop",
-            "_mark",
             "_opening",
             "_ring",
             "_schedule",
             "_spawn",
             "_subscribing",
         ),
-        *("borrowers", "channel_name", "checking", "ended", "heard_at", "lost", "position", "ref", "viewers"),
+        *("borrowers", "channel_name", "checking", "ended", "heard", "heard_at", "lost", "ref", "viewers"),
     )
 
     def __init__(
@@ -149,8 +59,7 @@ class Tail:
     ) -> None:
         self.ref = ref
         self.channel_name = log_keys(ref).stream
-        self.position: Cursor | None = None
-        self._mark = b""  # the position as Redis writes it, where that is known without work: saves parsing it
+        self._at = b""
         self.ended = False
         self.lost = False
         self.borrowers = 0
@@ -158,16 +67,22 @@ class Tail:
         self._subscribing: asyncio.Future[None] | None = self._loop.create_future()
         self._opening: asyncio.Future[None] | None = self._loop.create_future()
         self.viewers: set[Viewer] = set()
+        self.heard = False
         self.heard_at = self._loop.time()
         self.checking = False
         self._log = store
         self._spawn = spawn
         self._schedule = schedule
-        self._ring: deque[Entry] | None = None
+        self._ring: Ring | None = None
         self._early: list[bytes] = []
         self._channels: dict[str, Channel] = {}
         self._healing = False
         self._heal_again = False
+
+    @property
+    def position(self) -> Cursor | None:
+        """The last entry that was taken; None until the log's end is known."""
+        return Cursor.from_redis(self._at) if self._at else None
 
     async def open(self) -> None:
         """Take the log's end as the position. The subscription must stand before, or entries fall in between."""
@@ -180,7 +95,7 @@ class Tail:
         if meta is None:
             self.lost = True
         else:
-            self.position, self.ended = meta.cursor, meta.terminal
+            self._stand(meta)
             early, self._early = self._early, []
             for payload in early:
                 self.hear(payload)
@@ -203,6 +118,10 @@ class Tail:
                     raise
                 await asyncio.sleep(0.1)  # Redis is away; borrowers have their own deadline
 
+    def _stand(self, meta: Meta) -> None:
+        """Take the log's end, as the record tells it, as the position."""
+        self._at, self.ended, self._ring = meta.cursor.id, meta.terminal, None
+
     # -- what the link says
 
     def on_subscribed(self) -> None:
@@ -210,30 +129,33 @@ class Tail:
         if self._subscribing is not None and not self._subscribing.done():
             self._subscribing.set_result(None)
         self._subscribing = None
-        if self.position is not None:
+        if self._at:
             self.heal()
 
     def hear(self, payload: bytes) -> None:
         """Take one published message: a batch, a heartbeat, or the word that the message was deleted."""
-        self.heard_at = self._loop.time()
-        if self.position is None:
+        self.heard = True
+        if not self._at:
             if len(self._early) == RING_ENTRIES:
                 del self._early[0]  # what is dropped here is read from the log
             self._early.append(payload)
             return
-        head, *lines = payload.split(b"\n")
-        if not lines:
+        head, batch, body = payload.partition(b"\n")
+        if not batch:
             self._heartbeat(head)
             return
-        prev, epoch, first = head.split(b" ")
-        at, seq = int(epoch), int(first)
-        if prev == self._mark or Cursor.from_redis(prev) == self.position:
-            if len(lines) == 1:
-                self._take([Entry(Cursor(at, seq), lines[0])])
-                self._mark = epoch + b"-" + first
-            else:
-                self._take([Entry(Cursor(at, seq + n), raw) for n, raw in enumerate(lines)])
-        elif Cursor(at, seq + len(lines) - 1) > self.position:
+        prev, _, first = head.partition(b" ")
+        if prev != self._at:
+            self._misfit(first, body)
+        elif b"\n" in body:
+            self._take(_entries(first, body))
+        else:
+            self._take_one(first, body)
+
+    def _misfit(self, first: bytes, body: bytes) -> None:
+        at = Cursor.from_redis(first)
+        last = Cursor(at.epoch, at.seq + body.count(b"\n"))
+        if self.position is not None and last > self.position:
             self.heal()
 
     def _heartbeat(self, head: bytes) -> None:
@@ -241,21 +163,33 @@ class Tail:
             self.lost = True  # for good: nobody restores it
             for viewer in tuple(self.viewers):
                 viewer.stop("broken")
-        elif self.position is not None and Cursor.from_redis(head) > self.position:
+        elif head != self._at and self.position is not None and Cursor.from_redis(head) > self.position:
             self.heal()
 
     def _take(self, entries: list[Entry]) -> None:
         if not entries:
             return
-        last = entries[-1]
-        self.position, self._mark = last.cursor, b""
-        if self._ring is None:
-            self._ring = deque(maxlen=RING_ENTRIES)
-        self._ring.extend(entries)
-        if last.is_end:
-            self.ended = True
+        ring = self._kept()
+        for entry in entries:
+            self._at = entry.cursor.id
+            ring.add(self._at, entry.raw)
+        self.ended = self.ended or entries[-1].is_end
         for channel in self._channels.values():
             channel.feed(entries)
+
+    def _take_one(self, entry_id: bytes, raw: bytes) -> None:
+        """As `_take`, for what nearly every batch is; nothing is parsed that nobody asks for."""
+        self._at = entry_id
+        self._kept().add(entry_id, raw)
+        if raw.startswith(END_PREFIX):
+            self.ended = True
+        for channel in self._channels.values():
+            channel.feed_raw(entry_id, raw)
+
+    def _kept(self) -> Ring:
+        if self._ring is None:
+            self._ring = Ring()
+        return self._ring
 
     # -- healing from the log
 
@@ -296,8 +230,7 @@ class Tail:
         if meta is None:
             self._give_up()
             return
-        self.position, self.ended, self._mark = meta.cursor, meta.terminal, b""
-        self._ring = None
+        self._stand(meta)
         self._channels.clear()
         for viewer in tuple(self.viewers):
             viewer.reattach()
@@ -306,8 +239,8 @@ class Tail:
         """Look whether a vanished log was restored."""
         meta = await self._log.meta(self.ref)
         if meta is not None:
-            self.lost, self.position, self.ended, self._mark = False, meta.cursor, meta.terminal, b""
-            self._ring = None
+            self.lost = False
+            self._stand(meta)
 
     def _give_up(self) -> None:
         self.lost = True
@@ -336,14 +269,15 @@ class Tail:
         missing = self._since(viewer.cursor)
         if missing is None:
             return False
-        channel = self._channels.get(viewer.wire.name)
-        if channel is not None:
-            channel.flush(self._loop.time())  # a part of `missing`, for those who are here already
+        waiting = self._channels.get(viewer.wire.name)
+        if waiting is not None:
+            waiting.flush(self._loop.time())  # a part of `missing`, for those who are here already
         if missing:
             blocks = [block for entry in missing for block in viewer.encoder.encode(entry)]
             viewer.take(Batch.of(blocks, missing[-1]), self._loop.time())
             if not viewer.live:
                 return False  # more than its buffer holds: it reads on from the log
+        channel = self._channels.get(viewer.wire.name)  # only now: the flush may have cut off the last of its viewers
         if channel is None:
             # the viewer's own encoder stands at the position now: it becomes everybody's
             channel = self._channels[viewer.wire.name] = Channel(viewer.wire, viewer.encoder, self._schedule)
@@ -359,15 +293,9 @@ class Tail:
 
     def _since(self, cursor: Cursor) -> list[Entry] | None:
         """Return the entries after `cursor` up to the position, or None if the ring does not reach back."""
-        if cursor == self.position:
+        if cursor.id == self._at:
             return []
-        ring = self._ring
-        if ring is None:
-            return None
-        index = cursor.seq - ring[0].cursor.seq  # seq has no holes
-        if not 0 <= index < len(ring) or ring[index].cursor != cursor:
-            return None
-        return list(islice(ring, index + 1, None))
+        return None if self._ring is None else self._ring.since(cursor)
 
     def leave(self, viewer: Viewer) -> None:
         """Forget a viewer's live place (it is gone, or reads the log for itself)."""
@@ -376,3 +304,8 @@ class Tail:
             channel.viewers.discard(viewer)
             if not channel.viewers:
                 del self._channels[viewer.wire.name]
+
+
+def _entries(first: bytes, body: bytes) -> list[Entry]:
+    at = Cursor.from_redis(first)
+    return [Entry(Cursor(at.epoch, at.seq + n), raw) for n, raw in enumerate(body.split(b"\n"))]

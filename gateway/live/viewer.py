@@ -20,7 +20,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from gateway.live.tail import Batch
+from gateway.live.channel import Batch
 from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire, until_last
 from shared.cursor import Cursor
@@ -79,9 +79,9 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending", "_pending_bytes"),
-        *("_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
-        *("break_at", "cursor", "encoder", "last_write", "live", "sending_since", "wire"),
+        *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending"),
+        *("_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
+        *("break_at", "encoder", "last_write", "live", "sending_since", "wire"),
     )
 
     def __init__(
@@ -103,7 +103,7 @@ class Viewer:
         restored by its owner.
         """
         self.wire = wire
-        self.cursor = cursor
+        self._at = b"" if cursor is None else cursor.id
         self.encoder: Encoder = wire.make()
         self.break_at = break_at
         self.sending_since: float | None = None
@@ -125,6 +125,11 @@ class Viewer:
         self._loop = asyncio.get_running_loop()
         self._restoring_s = restoring_s
         self._vanished_at: float | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The last entry that was handed to the socket (or skipped on the client's word)."""
+        return Cursor.from_redis(self._at) if self._at else None
 
     # -- called by the tail and the hub; none of these may block
 
@@ -153,7 +158,7 @@ class Viewer:
         self._rouse()
 
     def _handed(self, batch: Batch) -> None:
-        self.cursor = batch.last
+        self._at = batch.last
         self._ordinal += batch.count
 
     def reattach(self) -> None:
@@ -210,7 +215,7 @@ class Viewer:
         """Forget what the socket did not take; the log still has it."""
         if not self.wire.stateless:
             # the live encoder is everybody's and stands further on: replay to where we were, silently
-            self.cursor, self._skip, self._ordinal = None, self._ordinal, 0
+            self._at, self._skip, self._ordinal = b"", self._ordinal, 0
             self.encoder = self.wire.make()
         self._leave_live()
         self._rouse()
@@ -285,7 +290,7 @@ class Viewer:
             data = self._encode(page.frames(self.wire)[have:] if self.wire.stateless else None, fresh)
             if data:
                 await self._write(data)
-            self.cursor = fresh[-1].cursor
+            self._at = fresh[-1].cursor.id
             if fresh[-1].is_end:
                 self.stop("ended")
         if self._stop is None and not page.full:
@@ -326,7 +331,7 @@ class Viewer:
             self.stop("broken")
             return
         await self._write(self.wire.reset)
-        self.cursor, self._ordinal = None, 0
+        self._at, self._ordinal = b"", 0
         self.encoder = self.wire.make()
 
     async def _vanished(self) -> None:

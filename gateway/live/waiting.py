@@ -16,19 +16,11 @@ from gateway.live.streaming import RESTORE_GRACE_S
 from gateway.live.viewer import Viewer
 from gateway.protocols.base import Wire
 from shared.ids import MessageRef
-from shared.log.types import Entry
 
 Waited = Literal["ended", "broken", "left", "late"]
 
 
-class _Silent:
-    """An encoder of nothing."""
-
-    def encode(self, entry: Entry) -> tuple[bytes, ...]:
-        return ()
-
-
-_QUIET = Wire(name="quiet", make=_Silent, stateless=True)
+_QUIET = Wire(name="quiet", frame=lambda entry_id, raw: b"")
 
 
 class _NoSink:

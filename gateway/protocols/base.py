@@ -56,12 +56,25 @@ SSE_HEADERS: dict[str, str] = {
 }
 
 
+class Framing:
+    """The encoder of a wire whose events are each an entry by itself."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: Callable[[bytes, bytes], bytes]) -> None:
+        self._frame = frame
+
+    def encode(self, entry: Entry) -> tuple[bytes]:
+        return (self._frame(entry.cursor.id, entry.raw),)
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """A wire protocol.
 
-    stateless: an entry's bytes depend on nothing before it, so a viewer may begin at any cursor and viewers
-    share the encoding; otherwise a viewer replays from entry 1 and skips by ordinal.
+    frame: makes an entry's one event from its id and payload alone (a stateless wire), so that a viewer may begin at
+    any cursor and viewers share the encoding. make_encoder: on all other wires, makes an encoder that stands at
+    entry 1; a viewer replays from there and skips by ordinal.
     reset: what tells a viewer that all it has is void and a replay from the start follows; None where the
     wire has no such word, and the connection must break instead.
     snapshot: the one event that stands for everything up to a cursor; None where the wire has none.
@@ -71,8 +84,8 @@ class Wire:
     """
 
     name: str
-    make: Callable[[], Encoder]
-    stateless: bool = False
+    make_encoder: Callable[[], Encoder] | None = None
+    frame: Callable[[bytes, bytes], bytes] | None = None
     reset: bytes | None = None
     snapshot: Callable[[Message, Entry], bytes] | None = None
     prologue: Callable[[int], bytes] = lambda _: b""
@@ -80,3 +93,15 @@ class Wire:
     settles: bool = False
     ping: bytes = b": ping\n"
     stalled: bytes = b": stalled\n"
+
+    @property
+    def stateless(self) -> bool:
+        """Whether an entry's bytes depend on nothing before it."""
+        return self.frame is not None
+
+    def make(self) -> Encoder:
+        """Return an encoder that stands at the log's beginning; a stateless one may be used anywhere."""
+        if self.frame is not None:
+            return Framing(self.frame)
+        assert self.make_encoder is not None
+        return self.make_encoder()

@@ -130,4 +130,4 @@ class ChatCompletionsEncoder:
         return (finish, usage, DONE)
 
 
-CHAT_COMPLETIONS = Wire(name="chat_completions", make=ChatCompletionsEncoder)
+CHAT_COMPLETIONS = Wire(name="chat_completions", make_encoder=ChatCompletionsEncoder)

@@ -8,29 +8,20 @@ from shared.log.types import Entry
 from shared.message import Message
 
 
-def frame(entry: Entry) -> bytes:
+def frame(entry_id: bytes, raw: bytes) -> bytes:
     """Return the SSE event of one entry."""
-    cursor = entry.cursor
-    return b"id: %d-%d\ndata: %b\n\n" % (cursor.epoch, cursor.seq, entry.raw)
-
-
-class NativeEncoder:
-    """Passes entries through; holds nothing."""
-
-    def encode(self, entry: Entry) -> tuple[bytes]:
-        return (frame(entry),)
+    return b"id: %b\ndata: %b\n\n" % (entry_id, raw)
 
 
 def snapshot(message: Message, last: Entry) -> bytes:
     """Return the event that holds the folded message so far; its id is the last folded entry's."""
     body = encode_json({"type": "snapshot", "message": message})
-    return frame(Entry(last.cursor, body))
+    return frame(last.cursor.id, body)
 
 
 NATIVE = Wire(
     name="native",
-    make=NativeEncoder,
-    stateless=True,
+    frame=frame,
     # Without an id of its own: the replay that follows brings the ids.
     reset=b'data: {"type":"reset","keep_seq":0,"reason":"replay","replay":true}\n\n',
     snapshot=snapshot,

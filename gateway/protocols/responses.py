@@ -178,4 +178,4 @@ class ResponsesEncoder:
         self._done(item)
 
 
-RESPONSES = Wire(name="responses", make=ResponsesEncoder)
+RESPONSES = Wire(name="responses", make_encoder=ResponsesEncoder)

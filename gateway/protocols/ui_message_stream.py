@@ -180,10 +180,14 @@ NAME = "ui"
 _HEADERS = {**SSE_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
 
 UI = Wire(
-    name=NAME, make=UiEncoder, prologue=lambda retry_ms: b"retry: %d\n" % retry_ms, headers=_HEADERS, settles=True
+    name=NAME,
+    make_encoder=UiEncoder,
+    prologue=lambda retry_ms: b"retry: %d\n" % retry_ms,
+    headers=_HEADERS,
+    settles=True,
 )
 """For every client. A `reset` breaks the connection."""
-UI_STEPS = replace(UI, name="ui-steps", make=partial(UiEncoder, in_band=True))
+UI_STEPS = replace(UI, name="ui-steps", make_encoder=partial(UiEncoder, in_band=True))
 """For clients that know `reset-step`. Has the same ordinals."""
 
 
@@ -191,5 +195,5 @@ def answers_late(wire: Wire, void_until: int, *, fill: bool) -> Wire:
     """Return `wire` for a viewer that comes after the `reset` at `void_until` and has nothing of what it voids."""
     return replace(
         wire,
-        make=partial(UiEncoder, in_band=wire.name == UI_STEPS.name, void_until=void_until, fill=fill),
+        make_encoder=partial(UiEncoder, in_band=wire.name == UI_STEPS.name, void_until=void_until, fill=fill),
     )

@@ -125,7 +125,11 @@ PING = encode_json(Ping())
 
 def item(cursor: str | None, raw: bytes) -> bytes:
     """Return one entry as a line, to be gathered by `frames`; the line's end is no part of any payload."""
-    return b'{"event":%b}\n' % raw if cursor is None else b'{"id":"%b","event":%b}\n' % (cursor.encode(), raw)
+    return b'{"event":%b}\n' % raw if cursor is None else _frame(cursor.encode(), raw)
+
+
+def _frame(entry_id: bytes, raw: bytes) -> bytes:
+    return b'{"id":"%b","event":%b}\n' % (entry_id, raw)
 
 
 def frames(sub: str, lines: bytes) -> Iterator[bytes]:
@@ -140,21 +144,13 @@ def frames(sub: str, lines: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-class WebSocketEncoder:
-    """Encodes each entry by itself; holds nothing."""
-
-    def encode(self, entry: Entry) -> tuple[bytes]:
-        return (item(str(entry.cursor), entry.raw),)
-
-
 def _snapshot(message: Message, last: Entry) -> bytes:
     return item(str(last.cursor), encode_json({"type": "snapshot", "message": message}))
 
 
 WEBSOCKET = Wire(
     name="websocket",
-    make=WebSocketEncoder,
-    stateless=True,
+    frame=_frame,
     reset=item(None, b'{"type":"reset","keep_seq":0,"reason":"replay","replay":true}'),
     snapshot=_snapshot,
     # The socket has heartbeats of its own.

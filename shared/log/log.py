@@ -263,7 +263,7 @@ class Log:
             "XRANGE", log_keys(ref).stream, "-" if start is None else str(start), "+", "COUNT", count,
             deadline_s=self._deadline_s,
         )  # fmt: skip
-        return [Entry(Cursor.from_redis(row[0]), row[1][1]) for row in rows]
+        return [Entry.from_redis(row[0], row[1][1]) for row in rows]
 
     async def read_all(self, ref: MessageRef) -> list[Entry]:
         """Read the whole log, page by page; what another log at the same place said is never mixed in."""

@@ -18,6 +18,10 @@ EndState = Literal["done", "failed", "aborted"]
 TERMINAL: frozenset[str] = frozenset(("done", "failed", "aborted", "deleted"))
 
 
+END_PREFIX = b'{"type":"end"'
+"""How the payload of a terminal entry begins, and of no other; see `shared.events`."""
+
+
 class Entry(Struct, eq=False, gc=False):
     """One log entry: its cursor and its payload, decoded on first need. Not to be changed.
 
@@ -29,6 +33,11 @@ class Entry(Struct, eq=False, gc=False):
     raw: bytes
     _event: Event | None = None
 
+    @classmethod
+    def from_redis(cls, entry_id: bytes, raw: bytes) -> Entry:
+        """Return the entry of an id as Redis writes it."""
+        return cls(Cursor.from_redis(entry_id), raw)
+
     @property
     def event(self) -> Event:
         event = self._event
@@ -39,7 +48,7 @@ class Entry(Struct, eq=False, gc=False):
     @property
     def is_end(self) -> bool:
         """Whether this is the terminal entry; cheaper than decoding."""
-        return self.raw.startswith(b'{"type":"end"')
+        return self.raw.startswith(END_PREFIX)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Entry) and self.cursor == other.cursor and self.raw == other.raw

@@ -39,7 +39,7 @@ class Planted:
 
 _NO_FENCE = "if m.st ~= 'running' then return {'fenced', m.st, text(m.ep)} end ep = m.ep"
 _TICK = "        lease = self.writer.lease\n"
-_SHARED = "self._sink.write(pending[0].chunk, chunked=True)"
+_SHARED = "transport.write(chunks)"
 _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(final))
         return reply.state or state
 
@@ -50,7 +50,7 @@ _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(f
         await self._store._link.call("HSET", log_keys(self._own.ref).meta, "final", final)
 """
 _FENCE = "if m.st ~= 'running' or m.tok ~= tok or m.ep ~= ep then return {'fenced', m.st, text(m.ep)} end"
-_CHECK_PREV = "if prev == self._mark or Cursor.from_redis(prev) == self.position:"
+_CHECK_PREV = "if prev != self._at:"
 
 PLANTED = (
     Planted(
@@ -97,7 +97,7 @@ PLANTED = (
         "reader without contiguity check",
         "links",
         ("I5",),
-        (("gateway/live/tail.py", _CHECK_PREV, "if True:"),),
+        (("gateway/live/tail.py", _CHECK_PREV, "if False:"),),
     ),
     Planted(
         "reader without a look whether its cursor exists",
@@ -133,9 +133,9 @@ PLANTED = (
         ("I12",),
         (
             ("gateway/live/viewer.py", "        if self._pending_bytes > self._bound:\n", "        if False:\n"),
-            ("gateway/live/viewer.py", "        if self._sink.backlog > self._bound:\n", "        if False:\n"),
+            ("gateway/live/transport.py", "if transport.get_write_buffer_size() > bound:", "if False:"),
             # Otherwise all viewers of a message share the bytes that wait for them.
-            ("gateway/live/viewer.py", _SHARED, "self._sink.write(bytes(bytearray(pending[0].chunk)), chunked=True)"),
+            ("gateway/live/transport.py", _SHARED, "transport.write(bytes(bytearray(chunks)))"),
         ),
     ),
     Planted(

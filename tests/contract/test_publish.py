@@ -25,9 +25,9 @@ async def viewer(redis_url: str, ref: MessageRef) -> AsyncIterator[Listener]:
 def parse(batch: bytes) -> tuple[Cursor, list[Entry]]:
     """Read a published batch as PROTOCOL.md defines it: the cursor before it, then its entries."""
     head, _, body = batch.partition(b"\n")
-    prev, epoch, first = head.split(b" ")
-    entries = [Entry(Cursor(int(epoch), int(first) + n), raw) for n, raw in enumerate(body.split(b"\n"))]
-    return Cursor.parse(prev.decode()), entries
+    prev, first = map(Cursor.from_redis, head.split(b" "))
+    entries = [Entry(Cursor(first.epoch, first.seq + n), raw) for n, raw in enumerate(body.split(b"\n"))]
+    return prev, entries
 
 
 async def test_a_create_publishes_nothing(log: Log, ref: MessageRef, viewer: Listener) -> None:
@@ -60,8 +60,8 @@ async def test_the_exact_bytes(log: Log, ref: MessageRef, viewer: Listener) -> N
     await append(log, own, 3, "a", "b")
     first, claimed = [entry.cursor for entry in await log.read_all(ref)][:2]
     assert await viewer.heard() == [
-        b"%s %d 2\n%s" % (str(first).encode(), own.epoch, marker(1)),
-        b"%s %d 3\n%s\n%s" % (str(claimed).encode(), own.epoch, text("a"), text("b")),
+        b"%s %d-2\n%s" % (str(first).encode(), own.epoch, marker(1)),
+        b"%s %d-3\n%s\n%s" % (str(claimed).encode(), own.epoch, text("a"), text("b")),
     ]
 
 

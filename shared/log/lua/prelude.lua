@@ -33,9 +33,9 @@ local function put(ep, seq, payload)
   return redis.call('XADD', S, 'NOMKSTREAM', text(ep) .. '-' .. text(seq), 'd', payload)
 end
 
--- One published batch: "<id before it> <epoch> <first seq>", then one payload a line.
+-- One published batch: "<id before it> <id of the first>", then one payload a line.
 local function publish(prev_ep, prev_seq, ep, first, payloads)
-  redis.call('PUBLISH', S, text(prev_ep) .. '-' .. text(prev_seq) .. ' ' .. text(ep) .. ' ' .. text(first)
+  redis.call('PUBLISH', S, text(prev_ep) .. '-' .. text(prev_seq) .. ' ' .. text(ep) .. '-' .. text(first)
     .. '\n' .. table.concat(payloads, '\n'))
 end
 

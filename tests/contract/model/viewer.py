@@ -27,10 +27,10 @@ class Viewer:
         head, newline, body = published.partition(b"\n")
         if not newline or self.cursor is None:
             return
-        prev, epoch, first = head.split(b" ")
-        if Cursor.from_redis(prev) == self.cursor:
+        prev, first = map(Cursor.from_redis, head.split(b" "))
+        if prev == self.cursor:
             lines = body.split(b"\n")
-            self.saw += [Entry(Cursor(int(epoch), int(first) + n), raw) for n, raw in enumerate(lines)]
+            self.saw += [Entry(Cursor(first.epoch, first.seq + n), raw) for n, raw in enumerate(lines)]
             self.taken += 1
 
     async def heal(self) -> None:

@@ -24,7 +24,7 @@ END_PAYLOAD = encode_event(End("done"))
 
 async def whole(log: Log, ref: MessageRef) -> str:
     """What an uninterrupted viewer of the native wire must have got."""
-    return b"".join(frame(entry) for entry in await log.read_all(ref)).decode()
+    return b"".join(frame(entry.cursor.id, entry.raw) for entry in await log.read_all(ref)).decode()
 
 
 async def test_a_viewer_gets_the_whole_log_and_then_the_live_entries(gallery: Gallery, writer: LogWriter) -> None:
@@ -69,7 +69,7 @@ async def test_a_viewer_resumes_after_its_cursor(gallery: Gallery, writer: LogWr
     await writer.finish()
     assert await watching.outcome() == "ended"
     tail = (await writer.log.read_all(writer.ref))[4:]
-    assert watching.sink.text == b"".join(frame(entry) for entry in tail).decode()
+    assert watching.sink.text == b"".join(frame(entry.cursor.id, entry.raw) for entry in tail).decode()
 
 
 async def test_a_forged_or_stale_batch_is_not_taken(gallery: Gallery, writer: LogWriter) -> None:
