@@ -76,9 +76,15 @@ class LinkStats:
 class _Wire(asyncio.Protocol):
     """One connection's life: bytes out joined per loop turn, replies matched in order."""
 
-    def __init__(self, on_push: Callable[[list[Any]], None] | None, stats: LinkStats) -> None:
+    def __init__(
+        self,
+        on_push: Callable[[list[Any]], None] | None,
+        on_read: Callable[[], None] | None,
+        stats: LinkStats,
+    ) -> None:
         self._reader = hiredis.Reader()
         self._on_push = on_push
+        self._on_read = on_read
         self._stats = stats
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._out: list[bytes] = []
@@ -114,6 +120,8 @@ class _Wire(asyncio.Protocol):
                     waiting.set_exception(reply)
                 else:
                     waiting.set_result(reply)
+        if self._on_read is not None:
+            self._on_read()
 
     def send(self, packed: bytes) -> None:
         """Queue bytes for this turn's write."""
@@ -168,7 +176,8 @@ class Link:
 
     `resolve` says where the master is, each time anew. `on_up` runs after every (re)connect before the link
     counts as up, with a function that sends a command on the new connection (resubscribing, re-validating).
-    `on_push` gets every pub/sub array; a link with it must be used for subscriptions only.
+    `on_push` gets every pub/sub array; a link with it must be used for subscriptions only. `on_read` is called after
+    what one read has brought: what the pushes gave to do can be done there all at once, in the same turn of the loop.
     """
 
     def __init__(
@@ -177,6 +186,7 @@ class Link:
         *,
         name: str,
         on_push: Callable[[list[Any]], None] | None = None,
+        on_read: Callable[[], None] | None = None,
         on_up: Callable[[], None] | None = None,
         connect_timeout_s: float = 2.0,
         reply_timeout_s: float = 5.0,
@@ -184,6 +194,7 @@ class Link:
         self._resolve = resolve
         self._name = name
         self._on_push = on_push
+        self._on_read = on_read
         self._on_up = on_up
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
@@ -319,7 +330,7 @@ class Link:
             target = await self._resolve()
 
             def make() -> _Wire:
-                return _Wire(self._on_push, self.stats)
+                return _Wire(self._on_push, self._on_read, self.stats)
 
             if isinstance(target.address, str):
                 _, wire = await loop.create_unix_connection(make, target.address)

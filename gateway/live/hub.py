@@ -88,7 +88,7 @@ class Hub:
         self.log = log_
         self.pages = Pages(log_, self._spawn)
         self._redispatch = redispatch
-        self._link = Link(resolve, name="hub", on_push=self._on_push, on_up=self._on_up)
+        self._link = Link(resolve, name="hub", on_push=self._on_push, on_read=self._flush, on_up=self._on_up)
         self._tails: dict[bytes, Tail] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
@@ -97,6 +97,7 @@ class Hub:
         self.viewers: set[Watched] = set()
         self._listeners: dict[bytes, set[Callable[[], None]]] = {}
         self._dirty: list[Channel] = []
+        self._in_read = False
         self._loop = asyncio.get_running_loop()
         self._drained_at = float("inf")
 
@@ -183,13 +184,17 @@ class Hub:
                 self._link.post("UNSUBSCRIBE", channel)
 
     def _on_pending(self, channel: Channel) -> None:
-        if not self._dirty:
+        if not self._dirty and not self._in_read:
             self._loop.call_soon(self._flush)
         self._dirty.append(channel)
 
     def _flush(self) -> None:
-        """End of a turn: hand out what it has brought."""
-        dirty, self._dirty = self._dirty, []
+        """Hand out what a read of the link, or a turn of the loop, has brought."""
+        self._in_read = False
+        dirty = self._dirty
+        if not dirty:
+            return
+        self._dirty = []
         now = self._loop.time()
         for channel in dirty:
             channel.flush(now)
@@ -209,6 +214,7 @@ class Hub:
     # -- the link
 
     def _on_push(self, push: list[Any]) -> None:
+        self._in_read = True
         kind, name, payload = push
         tail = self._tails.get(name)
         if tail is None:

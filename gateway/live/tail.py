@@ -180,7 +180,7 @@ class Tail:
     def _take_one(self, entry_id: bytes, raw: bytes) -> None:
         """As `_take`, for what nearly every batch is; nothing is parsed that nobody asks for."""
         self._at = entry_id
-        self._kept().add(entry_id, raw)
+        (self._ring or self._kept()).add(entry_id, raw)
         if raw.startswith(END_PREFIX):
             self.ended = True
         for channel in self._channels.values():
