@@ -156,6 +156,7 @@ class Hub:
             tail.borrowers -= 1
             if tail.borrowers == 0:
                 del self._tails[name]
+                tail.close()
                 self._link.post("UNSUBSCRIBE", tail.channel_name)
 
     @contextmanager

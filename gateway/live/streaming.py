@@ -13,7 +13,7 @@ from gateway.live.expiry import until_expiry
 from gateway.live.hub import Hub
 from gateway.live.tail import Tail
 from gateway.live.transport import BrokenOff, Connection, connection_of
-from gateway.live.viewer import FutureCursor, Sink, Viewer
+from gateway.live.viewer import FutureCursor, Outcome, Sink, Viewer
 from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
 from shared.cursor import Cursor
@@ -194,20 +194,28 @@ class LogStream:
         try:
             with self._hub.watching(viewer), until_expiry(scope, viewer) as expiry:
                 outcome = await viewer.run()
-                if outcome == "broken":
-                    await sink.send(expiry.last_words)
+                await self._close(sink, receive, outcome, expiry.last_words)
             if outcome == "ended":
-                await sink.finish()
                 await self._settle(sink)
-            elif outcome == "broken":
-                sink.break_off()
-                await _disconnected(receive)
         except FutureCursor:
             raise InvalidCursor("the message has fewer events than that") from None
         finally:
             if listening is not None:
                 listening.cancel()
                 await asyncio.wait([listening])
+
+    async def _close(self, sink: HttpSink, receive: Receive, outcome: Outcome, last_words: bytes) -> None:
+        """End or break the body. Who takes nothing more is not waited for: it would hold what it was sent for ever."""
+        try:
+            async with asyncio.timeout(self._hub.settings.send_timeout_s):
+                if outcome == "ended":
+                    await sink.finish()
+                elif outcome == "broken":
+                    await sink.send(last_words)
+                    sink.break_off()
+                    await _disconnected(receive)
+        except TimeoutError:
+            sink.abort()
 
     async def _settle(self, sink: HttpSink) -> None:
         """Write down that the end was received, for wires that ask for it."""

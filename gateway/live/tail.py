@@ -103,6 +103,11 @@ class Tail:
             self._opening.set_result(None)
             self._opening = None
 
+    def close(self) -> None:
+        """Have `open` wait no longer: nobody is left who would want it."""
+        if self._subscribing is not None:
+            self._subscribing.cancel()
+
     async def wait_opened(self, within_s: float) -> None:
         """Wait until the tail has its position (or is lost); raise `TimeoutError`."""
         if self._opening is not None:

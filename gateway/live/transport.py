@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _KEY = "tailrace.cycle"
 LOOK_EVERY_S = 0.02
 STANDS_S = 0.5
+CLOSED_WITHIN_S = 5.0
 
 
 class BrokenOff(Exception):
@@ -94,8 +95,9 @@ class Connection:
         return stands_until <= end
 
     def close(self) -> None:
-        """Close after what is written, without an end of body."""
+        """Close after what is written, without an end of body; in the middle of it if the client does not take it."""
         self._transport.close()
+        asyncio.get_running_loop().call_later(CLOSED_WITHIN_S, self._transport.abort)
 
     def abort(self) -> None:
         """Close now."""

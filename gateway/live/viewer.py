@@ -248,6 +248,7 @@ class Viewer:
         finally:
             self._tail.leave(self)
             self._tail.viewers.discard(self)
+            self.live = False  # no ping after the end
 
     async def _flush(self) -> None:
         data = self._line + b"".join(batch.frames for batch in self._pending)

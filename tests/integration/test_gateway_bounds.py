@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, started
+from tests.support.gateway import ASK, running, started
 from tests.support.sockets import open_socket
 from tests.support.wait import wait_until
 
@@ -40,3 +43,43 @@ async def test_every_wire_keeps_the_bound(make_gateway: MakeGateway) -> None:
             # What is answered at once needs no room.
             background = await client.post("/v1/responses", json={"input": "x", "background": True})
             assert background.status_code == 200
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_who_takes_nothing_is_not_kept_behind_the_end_or_the_break(
+    make_gateway: MakeGateway, log: Log, over: bool
+) -> None:
+    """What is left to send is more than the system's buffers take, and less than makes the server wait before it."""
+    async with make_gateway(send_timeout_s=0.5, rotate_s=1.5, viewer_buffer_bytes=8_000_000) as gateway:
+        async with gateway.client() as client:
+            writer = await running(client, log)
+            for _ in range(60):
+                await writer.say("x" * 50_000)
+            if over:
+                await writer.finish()
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+            deaf.sendall(b"GET /chats/c/messages/m/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await wait_until(lambda: gateway.services.hub.tails == 1)
+            await wait_until(lambda: gateway.services.hub.tails == 0)
+
+
+async def test_viewers_that_leave_before_the_subscription_stands_leave_nothing_behind(
+    make_gateway: MakeGateway, log: Log
+) -> None:
+    async with make_gateway() as gateway, gateway.client() as client:
+        ref = (await running(client, log)).ref
+        hub = gateway.services.hub
+        before = len(hub._tasks)
+
+        async def look() -> None:
+            async with hub.tail(ref):
+                pass
+
+        for _ in range(20):
+            looking = asyncio.create_task(look())
+            await asyncio.sleep(0)  # it has borrowed the tail, and Redis cannot have answered yet
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        await wait_until(lambda: len(hub._tasks) <= before + 1)  # a ping of the link may be under way
