@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gateway.protocols.base import Wire
+from gateway.live.channel import Batch
+from gateway.protocols.base import Over, Wire
 from shared.cursor import Cursor
 from shared.ids import MessageRef
 from shared.log.log import PAGE, Log
@@ -16,21 +17,24 @@ from shared.log.types import Entry
 class Page:
     """Some consecutive entries, and their bytes per stateless wire, made on first need."""
 
-    __slots__ = ("_frames", "entries", "full")
+    __slots__ = ("_batches", "entries", "full")
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
         self.full = len(entries) >= PAGE
-        self._frames: dict[str, list[bytes]] = {}
+        self._batches: dict[tuple[str, int], Batch] = {}
 
-    def frames(self, wire: Wire) -> list[bytes]:
-        """Return the encoding of every entry of the page on a stateless wire."""
-        frames = self._frames.get(wire.name)
-        if frames is None:
-            frame = wire.frame
+    def batch(self, wire: Wire, have: int) -> Batch:
+        """Return the page without its first `have` entries on a stateless wire: one run of bytes for all viewers."""
+        key = (wire.name, have)
+        batch = self._batches.get(key)
+        if batch is None:
+            frame, wanted = wire.frame, self.entries[have:]
             assert frame is not None
-            frames = self._frames[wire.name] = [frame(entry.cursor.id, entry.raw) for entry in self.entries]
-        return frames
+            frames = b"".join([frame(entry.cursor.id, entry.raw) for entry in wanted])
+            over: Over | None = "ended" if wanted[-1].is_end else None
+            batch = self._batches[key] = Batch(frames, len(wanted), wanted[-1].cursor.id, over)
+        return batch
 
 
 class Pages:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.live.channel import Batch
 from gateway.live.transport import chunk
-from gateway.protocols.base import Encoder, Over, Wire, until_last
+from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.log.types import Entry
@@ -286,29 +286,35 @@ class Viewer:
             await self._replay()
             return
         have = 0 if self.cursor is None else 1
-        fresh = entries[have:]
-        if fresh:
-            data = self._encode(page.frames(self.wire)[have:] if self.wire.stateless else None, fresh)
-            if data:
-                await self._write(data)
-            self._at = fresh[-1].cursor.id
-            if fresh[-1].is_end:
-                self.stop("ended")
+        if len(entries) > have:
+            batch = page.batch(self.wire, have) if self.wire.stateless else self._encode(entries[have:])
+            await self._write_batch(batch)
+            self._handed(batch)
+            if batch.over:
+                self.stop(batch.over)
         if self._stop is None and not page.full:
             self._try_live(entries)
             if self.live and not self._sink.started and not self._pending:
                 await self._write(b"")  # a client waits for the headers, and the next event may be long in coming
 
-    def _encode(self, ready: list[bytes] | None, fresh: list[Entry]) -> bytes:
-        if ready is not None:
-            self._ordinal += len(fresh)
-            return b"".join(ready)
+    def _encode(self, fresh: list[Entry]) -> Batch:
+        """Return the entries as a batch, without the events that are to be skipped; those count as handed over."""
         blocks = [block for entry in fresh for block in self.encoder.encode(entry)]
-        before, self._ordinal = self._ordinal, self._ordinal + len(blocks)
-        wanted, over = until_last(blocks[max(0, self._skip - before) :])
-        if over:
-            self.stop(over)
-        return b"".join(wanted)
+        skipped = min(max(0, self._skip - self._ordinal), len(blocks))
+        self._ordinal += skipped
+        return Batch.of(blocks[skipped:], fresh[-1])
+
+    async def _write_batch(self, batch: Batch) -> None:
+        """Send what may be much: past ASGI, which would copy it for each viewer, where that is possible."""
+        if not batch.frames:
+            return
+        if not self._sink.started:
+            await self._write(b"")
+        direct = self._sink.direct
+        if direct is not None and direct.push(batch.chunk, self._bound):
+            await self._write(b"")  # returns when the socket has room again
+        else:
+            await self._write(batch.frames)
 
     def _try_live(self, page: list[Entry]) -> None:
         if self._skip > self._ordinal:
