@@ -34,12 +34,18 @@ MOST_FRAME_BYTES = 65_536
 """What a client may say over a WebSocket at a time."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address; raise `OSError` if it is taken or not ours."""
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """Return a socket bound to the address; raise `OSError` if it is taken or not ours.
+
+    `reuse_port`: share it with other processes of this user that asked for the same; a port that somebody else listens
+    on is then no error if they did too, which is why it must be asked for.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except BaseException:
         sock.close()

@@ -23,6 +23,10 @@ class GatewaySettings(SharedSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; without authentication only loopback is allowed.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    reuse_port: bool = Field(
+        False,
+        description="Let several gateways of one machine share the port (SO_REUSEPORT); the system spreads clients.",
+    )
     local: bool = Field(False, description="A run on one machine to try things out: the demo page may break things.")
     local_pidfile: str = Field("", description="Where the local launcher keeps the process ids of what it runs.")
     local_peers: str = Field("", description="Origins of the gateways of a local run, comma-separated.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -139,3 +140,35 @@ async def test_what_it_logs_is_json_and_tells_no_content(environment: dict[str, 
     lines = told.decode().splitlines()
     assert [msgspec.json.decode(line)["event"] for line in lines if "listening" in line] == ["listening"]
     assert "canary" not in told.decode()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc to see who listens")
+async def test_two_gateways_share_a_port_if_they_are_told_to(environment: dict[str, str]) -> None:
+    """Each of many new connections finds one of them; once one is gone, the other."""
+    shared = {**environment, "TAILRACE_REUSE_PORT": "true"}
+    base = f"http://127.0.0.1:{environment['TAILRACE_PORT']}"
+    async with process(shared) as one, process(shared) as other:
+        async with httpx.AsyncClient(base_url=base) as client:
+            await wait_ready(client)
+        port = int(environment["TAILRACE_PORT"])
+        await wait_until(lambda: {one.pid, other.pid} <= _listeners(port), 20, what="both do not listen")
+        one.terminate()
+        assert await asyncio.wait_for(one.wait(), 20) == 0
+        for _ in range(20):
+            async with httpx.AsyncClient(base_url=base) as client:
+                assert (await client.get("/healthz")).status_code == 200
+
+
+def _listeners(port: int) -> set[int]:
+    """Return the processes that listen on a loopback port."""
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in inodes:
+                found.add(int(link.parts[2]))
+    return found
