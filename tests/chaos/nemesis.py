@@ -163,8 +163,8 @@ class Nemesis:
     async def _fail_over(self, at_cut: Callable[[], None], lag_s: float = 2.0) -> None:
         stores = self._fleet.stores
         async with self._fault("failover", stores.primary):
-            began, ended = await stores.fail_over(lag_s, at_cut)
-        self._recorder.put(Loss(began, ended + 0.2))
+            began, ended, back = await stores.fail_over(lag_s, at_cut)
+        self._recorder.put(Loss(began, ended + 0.2, "tail", back))
 
     async def partition(self) -> None:
         lease_s = self._fleet.settings.lease_ms / 1000
@@ -230,8 +230,8 @@ class Nemesis:
     async def redis_lost(self) -> None:
         """Everything that was ever acknowledged is gone, unless its worker still has it."""
         async with self._fault("redis kill", self._fleet.stores.primary):
-            await self._fleet.stores.wipe(LONG_DOWN_S)
-        self._recorder.put(Loss(0.0, time.time(), "everything"))
+            killed, back = await self._fleet.stores.wipe(LONG_DOWN_S)
+        self._recorder.put(Loss(0.0, killed, "everything", back))
 
     async def nothing(self) -> None:
         await asyncio.sleep(self._fault_s)

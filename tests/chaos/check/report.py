@@ -16,7 +16,7 @@ from tests.chaos.check.world import Violation, World, load
 from tests.chaos.profiles import Profile
 
 PASSED, VIOLATED, VOID = 0, 1, 3
-_SHOWN = 12
+_SHOWN = 20
 LAST = 13
 """The number of the last invariant."""
 

@@ -24,6 +24,7 @@ from tests.chaos.records import (
     Probe,
     Rest,
     Sample,
+    Setup,
     Start,
     read_lines,
     read_records,
@@ -31,6 +32,7 @@ from tests.chaos.records import (
 
 Place = tuple[str, str]
 """Chat and message."""
+TERMINAL = ("done", "failed", "aborted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Call(msgspec.Struct):
     message: str | None = None
     attempt: str | None = None
     key: str = ""
+    call: int = 0
+    tokens_sent: int = 0
     background: bool = False
     ended_at: float | None = None
     outcome: str | None = None
@@ -93,6 +97,7 @@ class World:
     """By message id."""
     rest: Rest = field(default_factory=Rest)
     prompts: dict[Place, Start] = field(default_factory=dict)
+    lease_s: float = 2.0
 
     def lossy(self, *times: float, slack_s: float = 0.0) -> bool:
         """Whether any of these moments lies where acknowledged writes may have been lost."""
@@ -126,6 +131,8 @@ def load(out: Path) -> World:
     for record in read_records(out / "history.jsonl"):
         if isinstance(record, Sample):
             world.samples[record.name, record.life] = record
+        elif isinstance(record, Setup):
+            world.lease_s = record.lease_ms / 1000
         else:
             lists[type(record)].append(record)
     for start in world.starts:
