@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.check.clients import check_native
+from tests.chaos.check.cost import check_cost
 from tests.chaos.check.coverage import ROLLING, count, durations, percentile, server_errors, starts_failed
 from tests.chaos.check.logs import check_logs
-from tests.chaos.check.rest import check_rest, check_upstream
+from tests.chaos.check.rest import check_rest
 from tests.chaos.check.said import check_said
 from tests.chaos.check.wires import check_wires
 from tests.chaos.check.world import Violation, World, load
@@ -24,7 +25,7 @@ LAST = 13
 def check(out: Path) -> tuple[World, list[Violation]]:
     """Return a run's artefacts and what is wrong with them."""
     world = load(out)
-    checks = (check_logs, check_native, check_wires, check_upstream, check_rest)
+    checks = (check_logs, check_native, check_wires, check_cost, check_rest)
     return world, [*(violation for look in checks for violation in look(world)), *check_said(out)]
 
 
