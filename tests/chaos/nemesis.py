@@ -115,18 +115,19 @@ class Nemesis:
             await self._fleet.restart(member)
 
     async def freeze(self) -> None:
-        """A worker for longer than its lease, a gateway beside it."""
+        """A worker for longer than its lease, two if there is time, a gateway beside."""
         fleet = self._fleet
         lease_s = fleet.settings.lease_ms / 1000
         for _ in range(2 if self._fault_s > 10 else 1):
-            worker, gateway = self._rng.choice(fleet.workers), self._rng.choice(fleet.gateways)
-            async with self._fault("freeze", worker.name):
-                fleet.freeze(worker)
-                fleet.freeze(gateway)
+            workers = self._shuffled(fleet.workers)[: 2 if self._fault_s > 10 else 1]
+            gateway = self._rng.choice(fleet.gateways)
+            async with self._fault("freeze", " ".join(worker.name for worker in workers)):
+                for member in (*workers, gateway):
+                    fleet.freeze(member)
                 gateway.ready = False
                 await asyncio.sleep(max(lease_s + 2.0, min(12.0, self._fault_s / 2)))
-                fleet.thaw(worker)
-                fleet.thaw(gateway)
+                for member in (*workers, gateway):
+                    fleet.thaw(member)
             await asyncio.sleep(1.0)
 
     async def storm(self) -> None:
@@ -217,11 +218,11 @@ class Nemesis:
 
     async def cut_links(self) -> None:
         end = time.monotonic() + self._fault_s
-        async with self._fault("links", "redis"):
-            while time.monotonic() < end:
-                member = self._rng.choice(list(self._fleet.members.values()))
+        while time.monotonic() < end:
+            member = self._rng.choice(list(self._fleet.members.values()))
+            async with self._fault("links", member.name):
                 member.pipes["redis"].cut()
-                await asyncio.sleep(0.15)
+            await asyncio.sleep(0.15)
 
     async def redis_down(self) -> None:
         async with self._fault("redis kill", self._fleet.stores.primary):

@@ -14,6 +14,8 @@ from tests.chaos.check.excuses import gone, lost
 from tests.chaos.check.world import Log, Place, Violation, World
 from tests.chaos.records import Conn
 
+NATIVE = ("native", "websocket")
+"""The wires that carry the log's own entries and ids."""
 REACH_S = 1.5
 """How much later than a loss something of the lost branch may still reach a client."""
 
@@ -47,8 +49,9 @@ def by_viewer(world: World, wire: str) -> dict[str, list[Conn]]:
 
 def check_native(world: World) -> Iterator[Violation]:
     """Yield what is wrong."""
-    for name, conns in by_viewer(world, "native").items():
-        yield from _viewer(world, name, conns)
+    for wire in NATIVE:
+        for name, conns in by_viewer(world, wire).items():
+            yield from _viewer(world, name, conns)
     yield from _same_to_all(world)
 
 
@@ -126,7 +129,7 @@ def _same_to_all(world: World) -> Iterator[Violation]:
     """I6: an id stands for the same bytes, whoever sees it and whenever."""
     known: dict[tuple[str, str], str] = {}
     for conn in world.conns:
-        if conn.wire != "native":
+        if conn.wire not in NATIVE:
             continue
         for _, ident, raw in conn.events:
             if (

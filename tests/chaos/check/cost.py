@@ -110,7 +110,8 @@ def _heard(world: World, own: Ack, at: float) -> float:
         if fault.kind == "stall" or (fault.kind == "freeze" and name in fault.target.split()):
             moments.append(fault.healed)
         elif fault.kind in _DEAF and name in fault.target.split():
-            moments.append(min(fault.healed, fault.began + world.lease_s) if fault.kind == "partition" else fault.healed)
+            given_up = fault.began + world.lease_s if fault.kind == "partition" else fault.healed
+            moments.append(min(fault.healed, given_up))
         elif fault.kind in _AWAY:
             moments.append(_first_reply(world, own.worker, max(at, fault.began), fault.healed))
     return max(moments)
@@ -128,8 +129,8 @@ def _leased(world: World, place: Place, own: Ack, later: Ack) -> float:
 
 def _first_reply(world: World, worker: str, since: float, latest: float) -> float:
     """Return when `worker` first heard from Redis after `since`, `latest` at the latest."""
-    replies = (ack.replied for acks in world.acks.values() for ack in acks if ack.worker == worker and ack.sent >= since)
-    return min(replies, default=latest)
+    acks = (ack for acks in world.acks.values() for ack in acks if ack.worker == worker)
+    return min((ack.replied for ack in acks if ack.sent >= since), default=latest)
 
 
 def _background(world: World, place: Place, calls: list[Call]) -> Iterator[Judged]:
