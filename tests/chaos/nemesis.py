@@ -13,6 +13,11 @@ from contextlib import asynccontextmanager
 
 import redis
 
+from shared.dispatch import Dispatcher
+from shared.link import Link
+from shared.log.keys import ref_of_meta_key
+from shared.redis import resolver
+from tests.chaos.dump import unfinished
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.records import Fault, Loss, Recorder
 from tests.chaos.wire import ask
@@ -50,6 +55,8 @@ class Nemesis:
             16: ("nothing at all", self.nothing),
             18: ("every worker killed, three times", self.kill_thrice),
             17: ("failover under real sentinel:// addresses", self.fail_over),
+            19: ("slow links to Redis, cut again and again", self.cut_slow_links),
+            20: ("every message queued again, while it runs", self.queue_again),
         }
 
     async def run(self, number: int) -> Fault:
@@ -223,6 +230,31 @@ class Nemesis:
             async with self._fault("links", member.name):
                 member.pipes["redis"].cut()
             await asyncio.sleep(0.15)
+
+    async def cut_slow_links(self) -> None:
+        """So slow that a cut often falls between a write and its answer."""
+        pipes = [worker.pipes["redis"] for worker in self._fleet.workers]
+        async with self._fault("slow", "redis"):
+            for pipe in pipes:
+                pipe.delay_s = 0.05
+            await self.cut_links()
+            for pipe in pipes:
+                pipe.delay_s = 0.0
+
+    async def queue_again(self) -> None:
+        """Dispatch what is in flight once more, as retries of starts and over-eager reapers do."""
+        end = time.monotonic() + self._fault_s
+        stores = self._fleet.stores
+        link = Link(resolver(f"redis://127.0.0.1:{stores.queue.port}/0"), name="doubles")
+        await link.open()
+        try:
+            async with self._fault("doubles", "queue"), stores.client() as client:
+                while time.monotonic() < end:
+                    for key in await unfinished(client):
+                        await Dispatcher(link).dispatch(ref_of_meta_key(key))
+                    await asyncio.sleep(0.5)
+        finally:
+            await link.close()
 
     async def redis_down(self) -> None:
         async with self._fault("redis kill", self._fleet.stores.primary):

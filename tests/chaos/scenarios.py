@@ -35,7 +35,7 @@ def _scenario(
 
 
 _ALL = (
-    _scenario("calm", 16, fault_s=8, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
+    _scenario("calm", 16, fault_s=7, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
         floors={"stops judged": 8, "sockets": 2}),
     _scenario("kills", 3, 3, floors={"takeovers": 3, "begun anew": 1}),
     _scenario("freezes", 5, 5, floors={"fenced": 1}),
@@ -44,6 +44,8 @@ _ALL = (
         load=LoadSettings(sessions=10, tokens=(200, 300), fat=0.0, models=("continue", "restart")),
     ),
     _scenario("links", 13, fault_s=8),
+    _scenario("slow links", 19, fault_s=8),
+    _scenario("doubles", 20, fault_s=5),
     _scenario("failover", 8, 8, floors={"gap repairs": 1}),
     _scenario("lost claims", 9, 9, floors={"takeovers": 1}),
     _scenario("rolls", 2, floors={"broken under clients": 1}),

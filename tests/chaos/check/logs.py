@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 
 from shared import events as ev
 from shared.fold import fold
@@ -26,6 +27,8 @@ def check_logs(world: World) -> Iterator[Violation]:
     for place, acks in world.acks.items():
         yield from _acks(world, place, acks)
         yield from _fencing(world, place, acks)
+        yield from _leases(world, place, acks)
+        yield from _finishes(world, place, acks)
     yield from _alive(world)
 
 
@@ -127,6 +130,38 @@ def _fencing(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]
             what = f"{ack.op} of epoch {ack.epoch} at {ack.sent:.3f}, after the claim {later[0].epoch}"
             yield Violation("I7", place[1], what)
             return
+
+
+def _leases(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I2: nobody claims while the lease of the owner before surely runs, counted from when its renewal was sent.
+
+    Excuses: it was handed over, which the marker says, or a data loss put the lease back.
+    """
+    log = world.logs.get(place)
+    drained = {epoch for epoch, _, raw in log.entries if '"reason":"drain"' in raw} if log is not None else set()
+    claims = sorted((ack for ack in acks if ack.op == "claim"), key=lambda claim: claim.epoch)
+    for before, claim in pairwise(claims):
+        own = [ack for ack in acks if ack.epoch == before.epoch and ack.status == "ok" and ack.sent < claim.replied]
+        renewed = max((ack.sent for ack in own if ack.op in ("claim", "append", "restore")), default=before.sent)
+        released = claim.epoch in drained or any(ack.op in ("release", "finish") for ack in own)
+        early = renewed + world.lease_s - claim.replied
+        if early > 0 and not released and not world.lossy_span(renewed - world.lease_s, claim.replied):
+            yield Violation(
+                "I2", place[1], f"claimed by {claim.worker} {early:.2f} s before {before.worker}'s lease ended"
+            )
+
+
+def _finishes(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I3: who has ended a message is told so, however often it asks (the first answer may be lost on its way)."""
+    log = world.logs.get(place)
+    for ack in acks:
+        if (
+            ack.op == "finish"
+            and ack.status == "fenced"
+            and log is not None
+            and log.final.meta.get("ftok") == ack.token
+        ):
+            yield Violation("I3", place[1], f"{ack.worker} ended it, and was told that it is not its own")
 
 
 def _alive(world: World) -> Iterator[Violation]:

@@ -125,9 +125,7 @@ def _ui(conn: Conn) -> Heard:
 _STATES = {"response.completed": "done", "response.failed": "failed", "response.incomplete": "failed"}
 
 
-def _response(
-    world: World, name: str, conns: list[Conn], texts: list[str] | None, heard: Heard
-) -> Iterator[Violation]:
+def _response(world: World, name: str, conns: list[Conn], texts: list[str] | None, heard: Heard) -> Iterator[Violation]:
     number, over, lossy = -1, False, False
     for conn in conns:
         fresh = not conn.asked

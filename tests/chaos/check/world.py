@@ -139,7 +139,7 @@ def load(out: Path) -> World:
         if start.accepted:
             world.prompts[start.chat, start.message] = start
     for final in read_lines(out / "logs.jsonl", FinalLog):
-        world.logs[final.chat, final.message] = _log(final)
+        world.logs[final.chat, final.message] = log_of(final)
     for path in sorted((out / "ledger").glob("*.jsonl")):
         for ack in read_lines(path, Ack):
             ref = MessageRef.parse_member(ack.message)
@@ -150,7 +150,8 @@ def load(out: Path) -> World:
     return world
 
 
-def _log(final: FinalLog) -> Log:
+def log_of(final: FinalLog) -> Log:
+    """Read a final log."""
     entries = []
     for ident, raw in final.entries:
         epoch, _, seq = ident.partition("-")
