@@ -1,7 +1,8 @@
 """Owns the recording client of the WebSocket: one subscription, the native wire's cursors and rules.
 
 What it writes down looks like a native connection's record, so the same check reads it: an accepted socket is status
-200, `done` is a body's end in order, an error frame is the status that it names, a close frame is a break.
+200, `done` is a body's end in order, an error frame is the status that it names (or a break, if it says 503), a close
+frame is a break.
 """
 
 from __future__ import annotations
@@ -95,9 +96,11 @@ class SocketViewer(Viewer):
             data = bytes(item.event).decode()
             conn.events.append((now, item.id, data))
             self.take(item.id, data)
-        if said.type == "error":
+        if said.type == "error" and said.status < 500:
             conn.status = said.status
-        return "clean" if said.type in ("done", "error") else None
+            return "clean"
+        # 503 inside a socket is this wire's word for a stream that breaks: nothing was refused.
+        return {"done": "clean", "error": "broken"}.get(said.type)  # type: ignore[return-value]
 
 
 def _upgrade() -> dict[str, str]:
