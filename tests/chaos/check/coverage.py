@@ -70,13 +70,13 @@ def _fenced(acks: list[Ack]) -> int:
     return sum(any(c.epoch > epoch and c.sent < at for c in claims) for epoch, at in refused.items())
 
 
-def _handed_over(world: World) -> Iterator[Ack]:
-    """Yield the releases by workers who had been told to end; who loses Redis for too long releases too."""
+def _handed_over(world: World) -> Iterator[tuple[Place, int]]:
+    """Yield message and epoch of the releases by workers who had been told to end; who loses Redis for too long releases too."""
     asked = {f"{life.name}.{life.life}": life.asked for life in world.lives if life.asked}
-    for acks in world.acks.values():
+    for place, acks in world.acks.items():
         for ack in acks:
             if ack.op == "release" and ack.status == "ok" and asked.get(ack.worker, ack.sent + 1) <= ack.sent:
-                yield ack
+                yield place, ack.epoch
 
 
 def _elsewhere(conns: list[Conn]) -> int:
@@ -116,6 +116,7 @@ def durations(world: World) -> dict[str, list[float]]:
     """Return takeovers, resumes and hand-overs in seconds."""
     takeovers: list[float] = []
     handovers: list[float] = []
+    handed_over = set(_handed_over(world))
     for place, log in world.logs.items():
         owners = {ack.epoch: ack.worker for ack in world.acks[place] if ack.op == "claim"}
         events = log.events
@@ -127,7 +128,7 @@ def durations(world: World) -> dict[str, list[float]]:
                 fell = _fell(world, owners.get(log.entries[at - 1][0], ""), epoch / 1e6)
                 if fell is not None:
                     takeovers.append(epoch / 1e6 - fell)
-            elif event.reason == "drain":
+            elif (place, log.entries[at - 1][0]) in handed_over:
                 handovers += _silence(world, place, log.entries[at][1])
     return {"takeover": takeovers, "hand-over": handovers, "client resume": list(_resumes(world))}
 
