@@ -71,7 +71,7 @@ def _fenced(acks: list[Ack]) -> int:
 
 
 def _handed_over(world: World) -> Iterator[tuple[Place, int]]:
-    """Yield message and epoch of the releases by workers who had been told to end; who loses Redis for too long releases too."""
+    """Yield message and epoch of releases by workers that had been told to end: who loses Redis releases too."""
     asked = {f"{life.name}.{life.life}": life.asked for life in world.lives if life.asked}
     for place, acks in world.acks.items():
         for ack in acks:
