@@ -40,12 +40,12 @@ PROBE_EVERY_S = 0.5
 class Cluster:
     """What a deployment configures, and how long the news of a removed endpoint takes.
 
-    The news takes longer than a gateway's drain (`_SETTINGS`), as it may anywhere: a gateway that drains serves on, so
-    only then does the preStop delay decide whether somebody is still sent to a pod that is gone.
+    The news takes longer than a gateway's drain and exit (`_SETTINGS`; some 2.7 s), as it may anywhere: a gateway that
+    drains serves on, so only then does the preStop delay decide whether somebody is still sent to a pod that is gone.
     """
 
-    pre_stop_s: float = 3.0
-    propagation_s: float = 2.5
+    pre_stop_s: float = 4.5
+    propagation_s: float = 4.0
     grace_s: float = 15.0
     min_ready_s: float = 0.5
 
@@ -213,7 +213,7 @@ def _outcome(out: Path, broken: list[str]) -> Outcome:
     )
 
 
-_SETTINGS = FleetSettings(drain_delay_s=0.0, drain_s=1.5, worker_drain_s=3.0, rotate_s=600)
+_SETTINGS = FleetSettings(drain_delay_s=0.0, drain_s=1.0, worker_drain_s=3.0, rotate_s=600)
 
 
 def configuration(wrong: str) -> Cluster:
