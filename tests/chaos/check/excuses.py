@@ -29,12 +29,13 @@ def held(world: World, place: Place, loss: Loss) -> bool:
     if any(ack.op == "claim" and ack.epoch > owner.epoch and ack.sent <= loss.back for ack in world.acks[place]):
         return False
     lease_ends = max(ack.sent for ack in own if ack.sent <= since) + world.lease_s - MARGIN_S
-    awake = not _disabled(world, owner.worker, since, loss.back + RECONNECT_S)
-    return lease_ends > loss.back + RECONNECT_S and awake and not _ended_by_others(world, place, loss)
+    repaired = loss.back + RECONNECT_S + world.stalled_s(since, loss.back + RECONNECT_S)
+    awake = not _disabled(world, owner.worker, since, repaired)
+    return lease_ends > repaired and awake and not _ended_by_others(world, place, loss)
 
 
 def _disabled(world: World, worker: str, began: float, ended: float) -> bool:
-    """Whether that worker died, was told to end, was frozen or cut off, or the machine stood still meanwhile."""
+    """Whether that worker died, was told to end, was frozen or cut off meanwhile."""
     name, _, number = worker.rpartition(".")
     for life in world.lives:
         if (life.name, str(life.life)) == (name, number):
@@ -44,7 +45,8 @@ def _disabled(world: World, worker: str, began: float, ended: float) -> bool:
     return any(
         fault.began <= ended
         and fault.healed >= began
-        and (fault.kind == "stall" or (fault.kind in ("freeze", "partition") and name in fault.target.split()))
+        and fault.kind in ("freeze", "partition")
+        and name in fault.target.split()
         for fault in world.faults
     )
 

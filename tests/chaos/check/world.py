@@ -107,9 +107,10 @@ class World:
         """Whether a span touches such a time."""
         return any(began <= loss.ended and ended >= loss.began for loss in self.losses)
 
-    def disturbed(self, began: float, ended: float) -> bool:
-        """Whether a fault was on in this span."""
-        return any(fault.kind != "window" and fault.began <= ended and fault.healed >= began for fault in self.faults)
+    def stalled_s(self, began: float, ended: float) -> float:
+        """Return for how long the machine itself stood still in this span (a second either side is not part of it)."""
+        stalls = [f for f in self.faults if f.kind == "stall" and f.began <= ended and f.healed >= began]
+        return sum(fault.healed - fault.began - 2 for fault in stalls)
 
     def deleted(self, place: Place) -> bool:
         """Whether somebody asked to delete it."""
