@@ -15,6 +15,8 @@ from tests.chaos.check.world import TERMINAL, Log, Place, Violation, World
 from tests.chaos.records import Ack
 
 _LAST_WORDS = (ev.Abort, ev.Error, ev.Finish, ev.End)
+_CLOCK_S = 0.01
+"""Leases are counted in whole milliseconds of the server's clock."""
 
 
 def check_logs(world: World) -> Iterator[Violation]:
@@ -145,7 +147,7 @@ def _leases(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
         renewed = max((ack.sent for ack in own if ack.op in ("claim", "append", "restore")), default=before.sent)
         released = claim.epoch in drained or any(ack.op in ("release", "finish") for ack in own)
         early = renewed + world.lease_s - claim.replied
-        if early > 0 and not released and not world.lossy_span(renewed - world.lease_s, claim.replied):
+        if early > _CLOCK_S and not released and not world.lossy_span(renewed - world.lease_s, claim.replied):
             yield Violation(
                 "I2", place[1], f"claimed by {claim.worker} {early:.2f} s before {before.worker}'s lease ended"
             )
