@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.chaos.records import Conn, Ended
-from tests.chaos.viewers import ALICE, HEAD_S, IDLE_S, Viewer
+from tests.chaos.viewers import ALICE, IDLE_S, Viewer
 from tests.chaos.wire import Stream, open_stream
 
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
@@ -51,7 +51,7 @@ class SocketViewer(Viewer):
         stream: Stream | None = None
         try:
             stream = await open_stream(self.client.balancer.port, "GET", "/ws", ALICE | _upgrade())
-            async with asyncio.timeout(HEAD_S):
+            async with asyncio.timeout(self.client.head_s):
                 status = await stream.head()
             conn.gateway = self.client.balancer.taken.get(stream.port, "")
             conn.status, conn.head = 200 if status == 101 else status, time.time()
