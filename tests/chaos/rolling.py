@@ -190,7 +190,7 @@ async def rolling(
 
 def _load(streams: int) -> LoadSettings:
     return LoadSettings(
-        sessions=max(1, streams // 2), tokens=(40, 120), rate=6, other_wires=0.1, stops=0.02, deletes=0.0,
+        sessions=max(1, streams // 2), tokens=(40, 90), rate=6, other_wires=0.1, stops=0.02, deletes=0.0,
         replaces=0.02, fat=0.0, cutters=0.3, twins=0.9,
     )  # fmt: skip
 

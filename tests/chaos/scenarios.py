@@ -35,7 +35,7 @@ def _scenario(
 
 
 _ALL = (
-    _scenario("calm", 16, fault_s=7, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
+    _scenario("calm", 16, fault_s=5, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
         floors={"stops judged": 8, "sockets": 2}),
     _scenario("kills", 3, 3, floors={"takeovers": 3, "begun anew": 1}),
     _scenario("freezes", 5, 5, floors={"fenced": 1}),
@@ -71,7 +71,7 @@ _ALL = (
     ),
     _scenario("redis down", 14, heal_s=5),
     _scenario(
-        "redis lost", 15, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, lease_ms=20_000),
+        "redis lost", 15, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, lease_ms=17_000),
         load=LoadSettings(sessions=10, tokens=(300, 400), other_wires=0.0, fat=0.0, models=("continue", "restart")),
         floors={"restores": 3, "repairs judged": 3},
     ),
