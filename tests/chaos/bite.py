@@ -160,7 +160,7 @@ PLANTED = (
         (
             ("shared/log/lua/claim.lua", _BUSY, ""),
             # The worker looks before it claims.
-            ("worker/intake.py", "if meta is None or meta.terminal or meta.leased or", "if meta is None or meta.terminal or"),
+            ("worker/intake.py", "meta.terminal or meta.leased or backup", "meta.terminal or backup"),
         ),
     ),
     Planted(
