@@ -113,7 +113,8 @@ def _heard(world: World, own: Ack, at: float) -> float:
             given_up = fault.began + world.lease_s if fault.kind == "partition" else fault.healed
             moments.append(min(fault.healed, given_up))
         elif fault.kind in _AWAY:
-            moments.append(_first_reply(world, own.worker, max(at, fault.began), fault.healed))
+            latest = max(at, fault.healed) + CLOSE_S
+            moments.append(_first_reply(world, own.worker, max(at, fault.began), latest))
     return max(moments)
 
 
@@ -130,7 +131,7 @@ def _leased(world: World, place: Place, own: Ack, later: Ack) -> float:
 def _first_reply(world: World, worker: str, since: float, latest: float) -> float:
     """Return when `worker` first heard from Redis after `since`, `latest` at the latest."""
     acks = (ack for acks in world.acks.values() for ack in acks if ack.worker == worker)
-    return min((ack.replied for ack in acks if ack.sent >= since), default=latest)
+    return min((ack.replied for ack in acks if since <= ack.sent <= latest), default=latest)
 
 
 def _background(world: World, place: Place, calls: list[Call]) -> Iterator[Judged]:
