@@ -60,7 +60,7 @@ chaos: $(STAMP) ## twelve windows of faults against a whole fleet, checked; 8 mi
 soak: $(STAMP) ## the same again and again for HOURS=8, each time with another seed; the first failure ends it
 	$(PY) -m tests.chaos.soak --hours $(or $(HOURS),8)
 
-chaos-bite: $(STAMP) ## planted faults, in copies of the tree: the checker must find each; 15 minutes
+chaos-bite: $(STAMP) ## planted faults, in copies of the tree: the checker must find each; 17 minutes
 	$(PY) -m tests.chaos.bite
 
 rolling: $(STAMP) ## restart every worker and gateway, twice, under 100 streams, as Kubernetes does; then two wrong ways
@@ -68,7 +68,7 @@ rolling: $(STAMP) ## restart every worker and gateway, twice, under 100 streams,
 	$(PY) -m tests.chaos.rolling --rounds 1 --wrong no-delay
 	$(PY) -m tests.chaos.rolling --rounds 1 --wrong short-grace
 
-chaos-ci: $(STAMP) ## the short profile, directed scenarios and short rolling restarts, as tests
+chaos-ci: $(STAMP) ## the short profile, directed scenarios, short rolling restarts and one planted fault, as tests
 	$(PY) -m pytest -m chaos tests/chaos $(ARGS)
 
 bench-quick: $(STAMP) ## operations per event (commands, bytes, system calls) against the committed baseline; half a minute

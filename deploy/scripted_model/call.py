@@ -6,7 +6,7 @@ use up one of the calls that a fault is meant for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deploy.scripted_model.directives import Directives
 from deploy.scripted_model.faults import NO_FAULTS, SLOW_FACTOR, Fault, Faults, Strike
@@ -55,6 +55,9 @@ def admit(world: World, entry: Entry, request: Request, limit: int | None) -> Ca
     strike = world.switch.strike()
     _refuse(entry, request, strike)
     nth = world.streams.next(entry.key)
+    if directives.vary:
+        directives = replace(directives, variant=entry.call)
+        request = replace(request, directives=directives)
     faults = directives.faults if nth <= _times(directives.fault_times) else NO_FAULTS
     return Call(
         entry=entry,

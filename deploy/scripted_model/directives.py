@@ -43,6 +43,8 @@ class Directives:
     faults: Faults = field(default=NO_FAULTS)
     fault_times: int | None = None  # only the first so many calls of this key get `faults`
     reject_prefill: bool = False
+    vary: bool = False  # each call of this key says something else: its variant is its number
+    variant: int = 0  # which of the prompt's texts, 0 = the one that is given without these two
     key: str | None = None  # whose calls are counted together; otherwise the prompt's
 
 
@@ -142,6 +144,8 @@ _PARSERS: dict[str, tuple[str, Callable[[str], Value]]] = {
     "fault": ("faults", parse_faults),
     "fault_times": ("fault_times", _integer(0, MAX_TOKENS)),
     "prefill": ("reject_prefill", _rejects),
+    "vary": ("vary", _switch),
+    "variant": ("variant", _integer(0, MAX_TOKENS)),
     "key": ("key", str),
 }
 NAMES = frozenset(_PARSERS)

@@ -13,6 +13,7 @@ from deploy.scripted_model.tokens import MAX_TOKENS, pour
 
 DEFAULT_TOKENS = 200
 _REASONING_SALT = 0x7EA50
+_VARIANT_SALT = 0x9E3779B97F4A7C15
 _EXCERPT = 200
 
 
@@ -38,7 +39,7 @@ def answer_tokens(
     """Yield the tokens of the whole text, lazily; an oversized first one if that fault is asked for."""
     if directives.faults.huge_bytes:
         yield _boulder(directives.faults.huge_bytes)
-    dice = Dice(conversation.seed)
+    dice = Dice(conversation.seed ^ directives.variant * _VARIANT_SALT)
     writer = Writer(dice, choose_topic(dice, conversation.prompt))
     markdown = dice.chance(60) if directives.markdown is None else directives.markdown
     blocks = writer.rich() if markdown else writer.plain()

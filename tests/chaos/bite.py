@@ -52,6 +52,9 @@ _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(f
 _FENCE = "if m.st ~= 'running' or m.tok ~= tok or m.ep ~= ep then return {'fenced', m.st, text(m.ep)} end"
 _CHECK_PREV = "if prev != self._at:"
 
+_BUSY = "if m.st == 'running' and m.lu > n then return {'busy', text(m.lu - n)} end\n"
+_OURS = "if terminal(m.st) and redis.call('HGET', M, 'ftok') == tok then return {'ok', text(m.seq), m.st} end\n"
+
 PLANTED = (
     Planted(
         "no token check in APPEND",
@@ -145,6 +148,28 @@ PLANTED = (
         (("worker/writer.py", '                self._signal("stop")\n', "                pass\n"),),
     ),
     Planted(
+        "no claim marker",
+        "calm",
+        ("I1", "I4"),
+        (("shared/log/lua/claim.lua", "if not put(ep, seq, marker) then return {'lost'} end\n", ""),),
+    ),
+    Planted(
+        "lease ignored by a claim",
+        "doubles",
+        ("I2",),
+        (
+            ("shared/log/lua/claim.lua", _BUSY, ""),
+            # The worker looks before it claims.
+            ("worker/intake.py", "meta.terminal or meta.leased or backup", "meta.terminal or backup"),
+        ),
+    ),
+    Planted(
+        "FINISH not idempotent",
+        "slow links",
+        ("I3",),
+        (("shared/log/lua/finish.lua", _OURS, ""),),
+    ),
+    Planted(
         "begun anew without a reset",
         "kills",
         ("I5", "I3"),
@@ -175,25 +200,22 @@ def main(arguments: Sequence[str]) -> int:
             _say(f"control: {scenario}", "passes" if code == 0 else f"FAILS\n{text[-3000:]}")
             failed += [scenario] if code else []
     for planted in chosen:
-        found = _try(planted)
+        found = attempt(planted)
         _say(planted.name, f"found by {', '.join(found)}" if found else "NOT FOUND")
         failed += [] if found else [planted.name]
     return 1 if failed else 0
 
 
-def _try(planted: Planted) -> list[str]:
+def attempt(planted: Planted) -> list[str]:
+    """Plant a fault in a copy of the tree and run its scenario; return which of the expected invariants told."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bite-") as folder:
         tree = Path(folder)
         for package in PACKAGES:
             ignored = shutil.ignore_patterns("__pycache__", "node_modules")
             shutil.copytree(ROOT / package, tree / package, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", tree)
-        for file, old, new in planted.edits:
-            path = tree / file
-            text = path.read_text(encoding="utf-8")
-            if text.count(old) != 1:
-                raise SystemExit(f"{planted.name}: {file} holds {text.count(old)} of what is to be replaced: {old!r}")
-            path.write_text(text.replace(old, new), encoding="utf-8")
+        if misfits := plant(planted, tree):
+            raise SystemExit("\n".join(misfits))
         for seed in SEEDS:
             _, text = _run(tree, planted.scenario, seed)
             broken = re.findall(r"^  (I\d+) +([1-9]\d*)$", text, re.MULTILINE)
@@ -201,6 +223,19 @@ def _try(planted: Planted) -> list[str]:
             if found:
                 return found
     return []
+
+
+def plant(planted: Planted, tree: Path) -> list[str]:
+    """Write a fault into a tree; return what of it does not fit the sources any more."""
+    misfits = []
+    for file, old, new in planted.edits:
+        path = tree / file
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text.count(old) != 1:
+            misfits.append(f"{planted.name}: {file} holds {text.count(old)} of what is to be replaced: {old!r}")
+        else:
+            path.write_text(text.replace(old, new), encoding="utf-8")
+    return misfits
 
 
 def _run(tree: Path, scenario: str, seed: int) -> tuple[int, str]:

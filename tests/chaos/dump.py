@@ -35,7 +35,7 @@ async def settle(fleet: Fleet, within_s: float) -> None:
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         async with fleet.stores.client() as client:
-            busy = await _unfinished(client)
+            busy = await unfinished(client)
         await fleet.sample()
         held = [
             member.values.get(name, 0)
@@ -47,7 +47,8 @@ async def settle(fleet: Fleet, within_s: float) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _unfinished(client: redis.asyncio.Redis) -> list[str]:
+async def unfinished(client: redis.asyncio.Redis) -> list[str]:
+    """Return the keys of the records of messages that are in flight."""
     keys = [key async for key in client.scan_iter(META_PATTERN, count=1000)]
     states: list[Any] = [await client.hget(key, "st") for key in keys]  # type: ignore[misc]  # its stub has both kinds
     return [key for key, state in zip(keys, states, strict=True) if state in ("queued", "running")]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.pipe import Balancer, Pipe
-from tests.chaos.records import Fault, Life, Recorder, Sample
+from tests.chaos.records import Fault, Life, Recorder, Sample, Setup
 from tests.chaos.stores import MASTER, Stores
 from tests.chaos.wire import ask
 from tests.support.ports import free_port
@@ -99,6 +99,7 @@ class Fleet:
         """Start everything and wait until it is ready."""
         for folder in ("logs", "ledger"):
             (self.out / folder).mkdir(parents=True, exist_ok=True)
+        self.recorder.put(Setup(self.settings.lease_ms))
         await self.stores.open()
         self.stores.on_move = self._led_elsewhere
         await self.balancer.open()

@@ -13,7 +13,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tests.chaos.check.texts import VARY
 from tests.chaos.records import Act, Probe, Recorder, Start
+from tests.chaos.sockets import SocketViewer
 from tests.chaos.viewers import ALICE, BOB, BackgroundResponse, ChatCompletion, Client, Habits, UiChat, Viewer
 from tests.chaos.wire import ask
 
@@ -40,6 +42,7 @@ class LoadSettings:
     """Slow clients of each fat message."""
     cutters: float = 0.7
     twins: float = 0.3
+    sockets: float = 0.25
     models: tuple[str, ...] = ("continue", "continue", "restart", "attach")
     directives: str = ""
 
@@ -136,6 +139,9 @@ class Load:
         if rng.random() < settings.twins:
             habits = Habits(cut=0.3, snapshot=rng.random() < 0.3)
             watchers.append(self.spawn(self._viewer(number, chat, message, "twin", habits).run()))
+        if rng.random() < settings.sockets:
+            socket = SocketViewer(self._client, f"{message}.ws", chat, message, Habits(cut=0.3))
+            watchers.append(self.spawn(socket.run()))
         for slow in range(settings.slow if "rate=0" in start.prompt else 0):
             habits = Habits(bytes_per_s=20_000, cut=0.3, most_bytes=100_000)
             watchers.append(self.spawn(self._viewer(number, chat, message, f"slow{slow}", habits).run()))
@@ -166,10 +172,13 @@ class Load:
     def _new_start(self, rng: random.Random, chat: str, message: str, wire: Kind) -> Start:
         settings = self._settings
         low, high = settings.tokens
-        words = f"tokens={rng.randint(low, high)} rate={settings.rate}"
+        tokens = rng.randint(low, high)
+        words = f"tokens={tokens} rate={settings.rate}"
         if rng.random() < settings.fat:
             words = f"tokens={settings.fat_tokens} rate=0 chunk=20"
         model = rng.choice(settings.models)
+        if model == "restart":  # an answer that was begun anew must be told from a mixture of two
+            words += f" {VARY}"
         prompt = f"Tell me about matter {message} [[{words} reasoning=0 {settings.directives}]]"
         return Start(chat, message, wire, model, prompt.replace(" ]]", "]]"), time.time())
 

@@ -13,6 +13,11 @@ from contextlib import asynccontextmanager
 
 import redis
 
+from shared.dispatch import Dispatcher
+from shared.link import Link
+from shared.log.keys import ref_of_meta_key
+from shared.redis import resolver
+from tests.chaos.dump import unfinished
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.records import Fault, Loss, Recorder
 from tests.chaos.wire import ask
@@ -50,6 +55,8 @@ class Nemesis:
             16: ("nothing at all", self.nothing),
             18: ("every worker killed, three times", self.kill_thrice),
             17: ("failover under real sentinel:// addresses", self.fail_over),
+            19: ("slow links to Redis, cut again and again", self.cut_slow_links),
+            20: ("every message queued again, while it runs", self.queue_again),
         }
 
     async def run(self, number: int) -> Fault:
@@ -115,18 +122,19 @@ class Nemesis:
             await self._fleet.restart(member)
 
     async def freeze(self) -> None:
-        """A worker for longer than its lease, a gateway beside it."""
+        """A worker for longer than its lease, two if there is time, a gateway beside."""
         fleet = self._fleet
         lease_s = fleet.settings.lease_ms / 1000
         for _ in range(2 if self._fault_s > 10 else 1):
-            worker, gateway = self._rng.choice(fleet.workers), self._rng.choice(fleet.gateways)
-            async with self._fault("freeze", worker.name):
-                fleet.freeze(worker)
-                fleet.freeze(gateway)
+            workers = self._shuffled(fleet.workers)[: 2 if self._fault_s > 10 else 1]
+            gateway = self._rng.choice(fleet.gateways)
+            async with self._fault("freeze", " ".join(worker.name for worker in workers)):
+                for member in (*workers, gateway):
+                    fleet.freeze(member)
                 gateway.ready = False
                 await asyncio.sleep(max(lease_s + 2.0, min(12.0, self._fault_s / 2)))
-                fleet.thaw(worker)
-                fleet.thaw(gateway)
+                for member in (*workers, gateway):
+                    fleet.thaw(member)
             await asyncio.sleep(1.0)
 
     async def storm(self) -> None:
@@ -163,8 +171,8 @@ class Nemesis:
     async def _fail_over(self, at_cut: Callable[[], None], lag_s: float = 2.0) -> None:
         stores = self._fleet.stores
         async with self._fault("failover", stores.primary):
-            began, ended = await stores.fail_over(lag_s, at_cut)
-        self._recorder.put(Loss(began, ended + 0.2))
+            began, ended, back = await stores.fail_over(lag_s, at_cut)
+        self._recorder.put(Loss(began, ended + 0.2, "tail", back))
 
     async def partition(self) -> None:
         lease_s = self._fleet.settings.lease_ms / 1000
@@ -217,11 +225,36 @@ class Nemesis:
 
     async def cut_links(self) -> None:
         end = time.monotonic() + self._fault_s
-        async with self._fault("links", "redis"):
-            while time.monotonic() < end:
-                member = self._rng.choice(list(self._fleet.members.values()))
+        while time.monotonic() < end:
+            member = self._rng.choice(list(self._fleet.members.values()))
+            async with self._fault("links", member.name):
                 member.pipes["redis"].cut()
-                await asyncio.sleep(0.15)
+            await asyncio.sleep(0.15)
+
+    async def cut_slow_links(self) -> None:
+        """So slow that a cut often falls between a write and its answer."""
+        pipes = [worker.pipes["redis"] for worker in self._fleet.workers]
+        async with self._fault("slow", "redis"):
+            for pipe in pipes:
+                pipe.delay_s = 0.05
+            await self.cut_links()
+            for pipe in pipes:
+                pipe.delay_s = 0.0
+
+    async def queue_again(self) -> None:
+        """Dispatch what is in flight once more, as retries of starts and over-eager reapers do."""
+        end = time.monotonic() + self._fault_s
+        stores = self._fleet.stores
+        link = Link(resolver(f"redis://127.0.0.1:{stores.queue.port}/0"), name="doubles")
+        await link.open()
+        try:
+            async with self._fault("doubles", "queue"), stores.client() as client:
+                while time.monotonic() < end:
+                    for key in await unfinished(client):
+                        await Dispatcher(link).dispatch(ref_of_meta_key(key))
+                    await asyncio.sleep(0.5)
+        finally:
+            await link.close()
 
     async def redis_down(self) -> None:
         async with self._fault("redis kill", self._fleet.stores.primary):
@@ -230,8 +263,8 @@ class Nemesis:
     async def redis_lost(self) -> None:
         """Everything that was ever acknowledged is gone, unless its worker still has it."""
         async with self._fault("redis kill", self._fleet.stores.primary):
-            await self._fleet.stores.wipe(LONG_DOWN_S)
-        self._recorder.put(Loss(0.0, time.time(), "everything"))
+            killed, back = await self._fleet.stores.wipe(LONG_DOWN_S)
+        self._recorder.put(Loss(0.0, killed, "everything", back))
 
     async def nothing(self) -> None:
         await asyncio.sleep(self._fault_s)

@@ -79,11 +79,18 @@ class Fault(Struct, tag="fault"):
 
 
 class Loss(Struct, tag="loss"):
-    """What Redis acknowledged in this time may be lost."""
+    """What Redis acknowledged in this time may be lost, unless its writer is still there when Redis is `back`."""
 
     began: float
     ended: float
-    what: str = "tail"
+    what: Literal["tail", "everything"] = "tail"
+    back: float = 0.0
+
+
+class Setup(Struct, tag="setup"):
+    """What of the fleet's settings the checker must know."""
+
+    lease_ms: int
 
 
 class Life(Struct, tag="life"):
@@ -108,7 +115,7 @@ class Sample(Struct, tag="sample"):
     values: dict[str, float]
 
 
-Record = Conn | Start | Act | Probe | Fault | Loss | Life | Sample
+Record = Setup | Conn | Start | Act | Probe | Fault | Loss | Life | Sample
 
 
 class Ack(Struct):

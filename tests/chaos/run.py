@@ -14,7 +14,7 @@ from tests.chaos.load import Load
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.profiles import Profile
 from tests.chaos.records import Recorder
-from tests.chaos.viewers import Client
+from tests.chaos.viewers import HEAD_S, RESTORE_S, Client
 
 HISTORY = "history.jsonl"
 
@@ -28,7 +28,8 @@ async def run(profile: Profile, seed: int, out: Path) -> list[str]:
         await fleet.open()
         say(f"fleet up after {time.monotonic() - began:.1f} s, balancer on port {fleet.port}")
         baseline = await take_baseline(fleet)
-        client = Client(fleet.balancer, recorder, random.Random(f"clients-{seed}"))
+        head_s = max(HEAD_S, profile.fleet.lease_ms / 1000 + RESTORE_S)
+        client = Client(fleet.balancer, recorder, random.Random(f"clients-{seed}"), head_s=head_s)
         load = Load(client, recorder, profile.load, seed)
         load.open()
         await asyncio.sleep(profile.warm_s)

@@ -35,7 +35,8 @@ def _scenario(
 
 
 _ALL = (
-    _scenario("calm", 16, fault_s=8, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.7, fat=0.0)),
+    _scenario("calm", 16, fault_s=5, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
+        floors={"stops judged": 8, "sockets": 2}),
     _scenario("kills", 3, 3, floors={"takeovers": 3, "begun anew": 1}),
     _scenario("freezes", 5, 5, floors={"fenced": 1}),
     _scenario(
@@ -43,6 +44,8 @@ _ALL = (
         load=LoadSettings(sessions=10, tokens=(200, 300), fat=0.0, models=("continue", "restart")),
     ),
     _scenario("links", 13, fault_s=8),
+    _scenario("slow links", 19, fault_s=8),
+    _scenario("doubles", 20, fault_s=5),
     _scenario("failover", 8, 8, floors={"gap repairs": 1}),
     _scenario("lost claims", 9, 9, floors={"takeovers": 1}),
     _scenario("rolls", 2, floors={"broken under clients": 1}),
@@ -52,8 +55,8 @@ _ALL = (
         16,
         fault_s=10,
         load=LoadSettings(
-            sessions=4, fat=1.0, fat_tokens=400_000, slow=24, other_wires=0, cutters=0, twins=0, stops=0, deletes=0,
-            replaces=0,
+            sessions=4, fat=1.0, fat_tokens=400_000, slow=24, other_wires=0, cutters=0, twins=0, sockets=0, stops=0,
+            deletes=0, replaces=0,
         ),
     ),
     _scenario(
@@ -61,17 +64,20 @@ _ALL = (
         load=LoadSettings(
             sessions=16, tokens=(500, 600), rate=25, other_wires=0.6, fat=0, stops=0, deletes=0, replaces=0, cutters=0.5
         ),
-        floors={"takeovers": 24, "continued": 3, "begun anew": 3, "attached again": 3},
+        floors={
+            "takeovers": 24, "continued": 3, "begun anew": 3, "attached again": 3, "taken over, judged": 12,
+            "superseded calls seen": 12, "sockets": 1,
+        },
     ),
     _scenario("redis down", 14, heal_s=5),
     _scenario(
-        "redis lost", 15, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, lease_ms=20_000),
+        "redis lost", 15, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, lease_ms=17_000),
         load=LoadSettings(sessions=10, tokens=(300, 400), other_wires=0.0, fat=0.0, models=("continue", "restart")),
-        floors={"restores": 3},
+        floors={"restores": 3, "repairs judged": 3},
     ),
     _scenario(
-        "sentinel", 17, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, sentinel=True, lease_ms=8000),
-        floors={"gap repairs": 1},
+        "sentinel", 17, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, sentinel=True, lease_ms=10_000),
+        floors={"gap repairs": 1, "repairs judged": 1},
     ),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

@@ -164,21 +164,24 @@ class Stores:
         await asyncio.to_thread(server.start)
         await self.synced()
 
-    async def wipe(self, down_s: float) -> None:
-        """Kill both servers and start them again with nothing."""
+    async def wipe(self, down_s: float) -> tuple[float, float]:
+        """Kill both servers and start them again with nothing; return when the primary died and when it was back."""
         primary, replica = self.servers[self.primary], self.servers[self.replica]
         await asyncio.to_thread(replica.kill)
         await asyncio.to_thread(primary.kill)
+        killed = time.time()
         await asyncio.sleep(down_s)
         await asyncio.to_thread(primary.restart, keep_data=False)
+        back = time.time()
         await asyncio.to_thread(replica.restart, keep_data=False)
         await self.synced()
+        return killed, back
 
-    async def fail_over(self, lag_s: float, at_cut: Callable[[], None] = lambda: None) -> tuple[float, float]:
+    async def fail_over(self, lag_s: float, at_cut: Callable[[], None] = lambda: None) -> tuple[float, float, float]:
         """Cut replication, wait `lag_s`, kill the primary and let Sentinel promote the replica.
 
-        `at_cut` is called at the kill. Return from when to when writes were acknowledged that are lost. The old
-        primary comes back as the replica.
+        `at_cut` is called at the kill. Return from when to when writes were acknowledged that are lost, and when the
+        heir had taken over. The old primary comes back as the replica.
         """
         old, heir = self.primary, self.replica
         began = time.time()
@@ -191,11 +194,12 @@ class Stores:
         ended = time.time()
         await asyncio.to_thread(self.sentinel.patient, False)
         await _until(lambda: self.primary == heir, 30, "Sentinel has promoted the replica")
+        back = time.time()
         await asyncio.to_thread(self.sentinel.patient, True)
         heir_port = str(self.servers[heir].port)
         await asyncio.to_thread(self.servers[old].start, "--replicaof", "127.0.0.1", heir_port)
         await self.synced()
-        return began, ended
+        return began, ended, back
 
     async def _watch(self) -> None:
         while True:

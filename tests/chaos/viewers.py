@@ -23,6 +23,8 @@ BOB = {"authorization": "Bearer bob-key"}
 IDLE_S = 8.0
 """Longer than any heartbeat: a connection that is silent for so long is dead."""
 HEAD_S = 12.0
+RESTORE_S = 5.0
+"""Beyond a lease, for how long a gateway may wait for a vanished message to come back, and a little more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Client:
     rng: random.Random
     give_up_at: float = float("inf")
     """Monotonic time beyond which nobody tries any more."""
+    head_s: float = HEAD_S
+    """How long a client waits for the head of an answer."""
     open_now: int = 0
     hurry: bool = False
     """Whether the slow ones read as fast as they can, so that a run ends."""
@@ -127,7 +131,7 @@ class Viewer:
                 self.client.balancer.port, asking.method, asking.path, headers, asking.body, small=slow
             )
             conn.gateway = self.client.balancer.taken.get(stream.port, "")
-            async with asyncio.timeout(HEAD_S):
+            async with asyncio.timeout(self.client.head_s):
                 conn.status = await stream.head()
             conn.head = time.time()
             if not conn.gateway:

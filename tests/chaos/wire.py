@@ -86,6 +86,14 @@ class Stream:
                 raise EOFError("a chunk has no end")
         return data
 
+    def write(self, data: bytes) -> None:
+        """Send some bytes more, as on a connection that was upgraded."""
+        self._writer.write(data)
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Return so many bytes of an upgraded connection; raise `EOFError` if it ends before."""
+        return await self._reader.readexactly(size)
+
     def cut(self) -> None:
         """End the connection with RST."""
         sock = self._writer.get_extra_info("socket")

@@ -1,1 +1,1 @@
-"""The offline checker: reads a run's artefacts and holds them against the twelve invariants."""
+"""The offline checker: reads a run's artefacts and holds them against the thirteen invariants."""

@@ -10,9 +10,12 @@ import msgspec
 
 from shared.fold import fold
 from shared.message import Message, encode_message
+from tests.chaos.check.excuses import gone, lost
 from tests.chaos.check.world import Log, Place, Violation, World
 from tests.chaos.records import Conn
 
+NATIVE = ("native", "websocket")
+"""The wires that carry the log's own entries and ids."""
 REACH_S = 1.5
 """How much later than a loss something of the lost branch may still reach a client."""
 
@@ -46,8 +49,9 @@ def by_viewer(world: World, wire: str) -> dict[str, list[Conn]]:
 
 def check_native(world: World) -> Iterator[Violation]:
     """Yield what is wrong."""
-    for name, conns in by_viewer(world, "native").items():
-        yield from _viewer(world, name, conns)
+    for wire in NATIVE:
+        for name, conns in by_viewer(world, wire).items():
+            yield from _viewer(world, name, conns)
     yield from _same_to_all(world)
 
 
@@ -84,8 +88,9 @@ def _viewer(world: World, name: str, conns: list[Conn]) -> Iterator[Violation]:
 
 
 def _snapshot(world: World, name: str, place: Place, seq: int, raw: str, time: float) -> Iterator[Violation]:
+    """A snapshot is what the log amounts to there; but for one of a branch that was lost just then."""
     log = world.logs.get(place)
-    if log is None or log.state == "deleted" or world.losses:
+    if log is None or log.state == "deleted" or len(log.entries) < seq or world.lossy(time, slack_s=REACH_S):
         return
     body = msgspec.json.decode(raw)
     message = msgspec.convert(body["message"], Message)
@@ -110,22 +115,21 @@ def _against_log(world: World, name: str, log: Log | None, seen: Seen) -> Iterat
 def _complete(
     world: World, name: str, place: Place, log: Log | None, seen: Seen, conns: list[Conn]
 ) -> Iterator[Violation]:
-    """A client that stayed has seen the end."""
-    if seen.over or log is None or world.deleted(place) or log.state == "deleted":
+    """A client that stayed has seen the end; unless it was deleted, or lost with the data for good."""
+    if seen.over or world.deleted(place) or (log is not None and log.state == "deleted"):
         return
     last = conns[-1]
-    if last.status in (404, 410) and world.lossy_span(conns[0].opened - 60, last.closed + 60):
+    if last.status in (404, 410) and (gone(world, place) if log is None else lost(world, place, 0.0, last.closed)):
         return
-    if log.state in ("done", "failed", "aborted"):
-        what = f"never saw the end of {log.state}; last {last.status} {last.ended} at seq {seen.seq}"
-        yield Violation("I8", name, what)
+    state = "a message that is nowhere" if log is None else log.state
+    yield Violation("I8", name, f"never saw the end of {state}; last {last.status} {last.ended} at seq {seen.seq}")
 
 
 def _same_to_all(world: World) -> Iterator[Violation]:
     """I6: an id stands for the same bytes, whoever sees it and whenever."""
     known: dict[tuple[str, str], str] = {}
     for conn in world.conns:
-        if conn.wire != "native":
+        if conn.wire not in NATIVE:
             continue
         for _, ident, raw in conn.events:
             if (

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 from shared import events as ev
 from tests.chaos.check.clients import by_viewer
+from tests.chaos.check.cost import judge
+from tests.chaos.check.excuses import held
 from tests.chaos.check.world import Place, World
-from tests.chaos.records import Conn
+from tests.chaos.records import Ack, Conn
 
 ROLLING = (2, 4)
 
@@ -30,14 +32,16 @@ def count(world: World) -> dict[str, int]:
                 modes[event.mode] += 1
             restarts += isinstance(event, ev.Reset)
     native = by_viewer(world, "native")
+    judged = Counter(item.kind for item in judge(world) if not item.excuse)
     replays = sum('"replay":true' in raw for conn in world.conns for _, ident, raw in conn.events if not ident)
     return {
         "messages": len(world.logs),
         "connections": len(world.conns),
         "events": sum(len(conn.events) for conn in world.conns),
-        "fenced": values["tailrace_fenced_total"],
+        "fenced": sum(map(_fenced, world.acks.values())),
         "takeovers": attempts["worker_lost"],
-        "hand-overs": attempts["drain"],
+        "hand-overs": sum(1 for _ in _handed_over(world)),
+        "released": attempts["drain"],
         "continued": modes["continue"],
         "attached again": modes["reattach"],
         "begun anew": restarts,
@@ -50,7 +54,29 @@ def count(world: World) -> dict[str, int]:
         "cut by clients": sum(conn.ended == "cut" for conn in world.conns),
         "broken under clients": sum(conn.ended in ("broken", "timeout") for conn in world.conns),
         "acks lost with data": sum(1 for _ in _lost_acks(world)),
+        "repairs judged": sum(held(world, place, loss) for loss in world.losses for place in world.acks),
+        "stops judged": judged["stop"],
+        "superseded calls seen": judged["superseded"],
+        "taken over, judged": judged["taken over"],
+        "background, judged": judged["background"],
+        "sockets": len(by_viewer(world, "websocket")),
     }
+
+
+def _fenced(acks: list[Ack]) -> int:
+    """Count the owners of a message who were refused because of a later claim; an end or a delete fences nobody."""
+    claims = [ack for ack in acks if ack.op == "claim"]
+    refused = {ack.epoch: ack.replied for ack in acks if ack.status == "fenced"}
+    return sum(any(c.epoch > epoch and c.sent < at for c in claims) for epoch, at in refused.items())
+
+
+def _handed_over(world: World) -> Iterator[tuple[Place, int]]:
+    """Yield message and epoch of releases by workers that had been told to end: who loses Redis releases too."""
+    asked = {f"{life.name}.{life.life}": life.asked for life in world.lives if life.asked}
+    for place, acks in world.acks.items():
+        for ack in acks:
+            if ack.op == "release" and ack.status == "ok" and asked.get(ack.worker, ack.sent + 1) <= ack.sent:
+                yield place, ack.epoch
 
 
 def _elsewhere(conns: list[Conn]) -> int:
@@ -73,6 +99,7 @@ def server_errors(world: World) -> dict[str, int]:
     said = [(conn.head, conn.status) for conn in world.conns]
     said += [item for start in world.starts for item in start.statuses]
     said += [item for act in world.acts for item in act.statuses]
+    said += [(probe.at, probe.status) for probe in world.probes]
     for at, status in said:
         if status >= 500:
             inside = [fault.window for fault in windows if fault.began <= at <= fault.healed + 1]
@@ -89,6 +116,7 @@ def durations(world: World) -> dict[str, list[float]]:
     """Return takeovers, resumes and hand-overs in seconds."""
     takeovers: list[float] = []
     handovers: list[float] = []
+    handed_over = set(_handed_over(world))
     for place, log in world.logs.items():
         owners = {ack.epoch: ack.worker for ack in world.acks[place] if ack.op == "claim"}
         events = log.events
@@ -100,7 +128,7 @@ def durations(world: World) -> dict[str, list[float]]:
                 fell = _fell(world, owners.get(log.entries[at - 1][0], ""), epoch / 1e6)
                 if fell is not None:
                     takeovers.append(epoch / 1e6 - fell)
-            elif event.reason == "drain":
+            elif (place, log.entries[at - 1][0]) in handed_over:
                 handovers += _silence(world, place, log.entries[at][1])
     return {"takeover": takeovers, "hand-over": handovers, "client resume": list(_resumes(world))}
 

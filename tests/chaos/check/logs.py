@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 
-from deploy.scripted_model.text import full_text
 from shared import events as ev
 from shared.fold import fold
 from shared.message import encode_message
-from tests.chaos.check.world import Log, Place, Violation, World
+from tests.chaos.check.excuses import gone, lost, lost_ack
+from tests.chaos.check.texts import begins, differ, given
+from tests.chaos.check.world import TERMINAL, Log, Place, Violation, World
 from tests.chaos.records import Ack
 
-TERMINAL = ("done", "failed", "aborted")
+_LAST_WORDS = (ev.Abort, ev.Error, ev.Finish, ev.End)
+_CLOCK_S = 0.01
+"""Leases are counted in whole milliseconds of the server's clock."""
 
 
 def check_logs(world: World) -> Iterator[Violation]:
@@ -25,20 +29,35 @@ def check_logs(world: World) -> Iterator[Violation]:
     for place, acks in world.acks.items():
         yield from _acks(world, place, acks)
         yield from _fencing(world, place, acks)
+        yield from _leases(world, place, acks)
+        yield from _finishes(world, place, acks)
     yield from _alive(world)
 
 
 def _shape(world: World, place: Place, log: Log) -> Iterator[Violation]:
-    """I1: seq contiguous from 1, ids strictly rising."""
-    last = (0, 0)
-    for expected, (epoch, seq, _) in enumerate(log.entries, 1):
+    """I1: seq contiguous from 1, ids strictly rising.
+
+    Excuse: a log that was lost with nobody left to write it again is nothing but its end.
+    """
+    last, first = (0, 0), 1
+    if log.entries and log.entries[0][1] != 1 and _only_an_end(log) and lost(world, place, 0.0, _now(world)):
+        first = log.entries[0][1]
+    for expected, (epoch, seq, _) in enumerate(log.entries, first):
         if seq != expected:
-            if not world.losses or len(log.entries) > 8:  # a log that was lost may begin with its end
-                yield Violation("I1", place[1], f"entry {expected} has seq {seq}")
+            yield Violation("I1", place[1], f"entry {expected} has seq {seq}")
             return
         if (epoch, seq) <= last or epoch < last[0]:
             yield Violation("I1", place[1], f"id {epoch}-{seq} follows {last[0]}-{last[1]}")
         last = (epoch, seq)
+
+
+def _only_an_end(log: Log) -> bool:
+    return all(isinstance(event, _LAST_WORDS) for event in log.events)
+
+
+def _now(world: World) -> float:
+    """Return a moment behind everything."""
+    return max((loss.back for loss in world.losses), default=0.0)
 
 
 def _end(world: World, place: Place, log: Log) -> Iterator[Violation]:
@@ -59,24 +78,26 @@ def _end(world: World, place: Place, log: Log) -> Iterator[Violation]:
 
 
 def _text(world: World, place: Place, log: Log) -> Iterator[Violation]:
-    """Whatever happened on the way, the text is the one that the model would have given undisturbed."""
-    start = world.prompts.get(place)
-    if start is None:
+    """Whatever happened on the way, the text is the one that the model gave: to its last call, where calls differ.
+
+    Excuse: where a claim was lost, the attempt before it may be the one that counts; never a mixture of two.
+    """
+    texts = given(world, place)
+    if texts is None:
         return
-    text, whole = fold(log.events).text, full_text([{"role": "user", "content": start.prompt}])
-    if log.state == "done" and text != whole:
-        yield Violation("I5", place[1], f"done, and its text differs at {_differ(text, whole)} of {len(whole)}")
-    elif not whole.startswith(text):
-        yield Violation("I5", place[1], f"{log.state}, and its text differs at {_differ(text, whole)}")
-
-
-def _differ(text: str, whole: str) -> str:
-    at = next((at for at, (a, b) in enumerate(zip(text, whole, strict=False)) if a != b), min(len(text), len(whole)))
-    return f"{at} ({text[at : at + 20]!r} for {whole[at : at + 20]!r})"
+    claims = [ack for ack in world.acks[place] if ack.op == "claim"]
+    texts = texts if any(lost_ack(world, place, claim) for claim in claims) else texts[-1:]
+    text = fold(log.events).text
+    right = text in texts if log.state == "done" else begins(texts, text)
+    if not right:
+        yield Violation("I5", place[1], f"{log.state}, and its text differs at {differ(texts, text)}")
 
 
 def _acks(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
-    """I4: whatever was acknowledged is in the log, with the same bytes."""
+    """I4: whatever was acknowledged is in the log, with the same bytes.
+
+    Excuse: it was lost with the data, and its owner was no longer there to write it again.
+    """
     log = world.logs.get(place)
     if log is not None and log.state == "deleted":
         return
@@ -86,7 +107,7 @@ def _acks(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
         for seq, checksum in enumerate(ack.sums, ack.first):
             found = log.sums.get(seq) if log is not None else None
             same = found is not None and found[1] == checksum and (ack.op == "restore" or found[0] == ack.epoch)
-            if not same and not world.lossy_span(ack.sent, ack.replied) and not world.deleted(place):
+            if not same and not lost_ack(world, place, ack) and not world.deleted(place):
                 what = f"{ack.op} of {ack.epoch}-{seq} by {ack.worker} was acknowledged; the log has {found}"
                 yield Violation("I4", place[1], what)
                 return
@@ -113,15 +134,49 @@ def _fencing(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]
             return
 
 
+def _leases(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I2: nobody claims while the lease of the owner before surely runs, counted from when its renewal was sent.
+
+    Excuses: it was handed over, which the marker says, or a data loss put the lease back.
+    """
+    log = world.logs.get(place)
+    drained = {epoch for epoch, _, raw in log.entries if '"reason":"drain"' in raw} if log is not None else set()
+    claims = sorted((ack for ack in acks if ack.op == "claim"), key=lambda claim: claim.epoch)
+    for before, claim in pairwise(claims):
+        own = [ack for ack in acks if ack.epoch == before.epoch and ack.status == "ok" and ack.sent < claim.replied]
+        renewed = max((ack.sent for ack in own if ack.op in ("claim", "append", "restore")), default=before.sent)
+        released = claim.epoch in drained or any(ack.op in ("release", "finish") for ack in own)
+        early = renewed + world.lease_s - claim.replied
+        if early > _CLOCK_S and not released and not world.lossy_span(renewed - world.lease_s, claim.replied):
+            yield Violation(
+                "I2", place[1], f"claimed by {claim.worker} {early:.2f} s before {before.worker}'s lease ended"
+            )
+
+
+def _finishes(world: World, place: Place, acks: list[Ack]) -> Iterator[Violation]:
+    """I3: who has ended a message is told so, however often it asks (the first answer may be lost on its way)."""
+    log = world.logs.get(place)
+    for ack in acks:
+        if (
+            ack.op == "finish"
+            and ack.status == "fenced"
+            and log is not None
+            and log.final.meta.get("ftok") == ack.token
+        ):
+            yield Violation("I3", place[1], f"{ack.worker} ended it, and was told that it is not its own")
+
+
 def _alive(world: World) -> Iterator[Violation]:
     """I8: what was started has ended, and failed only where there was a reason."""
     for start in world.starts:
         place = (start.chat, start.message)
         log = world.logs.get(place)
-        if not start.accepted or world.deleted(place):
+        if world.deleted(place):
             continue
-        if log is None:
-            if not world.lossy_span(start.began, start.accepted):
+        if not start.accepted:
+            yield Violation("I8", start.message or start.chat, f"was never accepted: {start.statuses[-3:]}")
+        elif log is None:
+            if not gone(world, place):
                 yield Violation("I8", start.message, "was started and is nowhere")
         elif log.state not in (*TERMINAL, "deleted"):
             yield Violation("I8", start.message, f"is {log.state} at rest, {log.final.meta}")
@@ -131,11 +186,12 @@ def _alive(world: World) -> Iterator[Violation]:
 
 def _excuse(world: World, place: Place, log: Log) -> Iterator[Violation]:
     end = log.events[-1]
+    began = log.entries[-1][0] / 1e6  # the epoch of whoever wrote the end
     code = end.error.code if isinstance(end, ev.End) and end.error is not None else "?"
-    began = log.entries[0][0] / 1e6
-    ended = log.entries[-1][0] / 1e6 + 180
     upstream = any(
-        fault.kind == "upstream" and fault.began <= ended and fault.healed >= began for fault in world.faults
+        fault.kind == "upstream" and call.received_at <= fault.healed and (call.ended_at or fault.began) >= fault.began
+        for fault in world.faults
+        for call in world.calls[place[1]]
     )
-    if not (code.startswith("upstream_") and upstream) and not (code == "lost" and world.lossy_span(began, ended)):
+    if not (code.startswith("upstream_") and upstream) and not (code == "lost" and lost(world, place, 0.0, began)):
         yield Violation("I8", place[1], f"failed with {code}, for no reason that we gave")

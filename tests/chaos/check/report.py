@@ -7,22 +7,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.check.clients import check_native
+from tests.chaos.check.cost import check_cost
 from tests.chaos.check.coverage import ROLLING, count, durations, percentile, server_errors, starts_failed
 from tests.chaos.check.logs import check_logs
-from tests.chaos.check.rest import check_rest, check_upstream
+from tests.chaos.check.rest import check_rest
+from tests.chaos.check.said import check_said
 from tests.chaos.check.wires import check_wires
 from tests.chaos.check.world import Violation, World, load
 from tests.chaos.profiles import Profile
 
 PASSED, VIOLATED, VOID = 0, 1, 3
-_SHOWN = 12
+_SHOWN = 20
+LAST = 13
+"""The number of the last invariant."""
 
 
 def check(out: Path) -> tuple[World, list[Violation]]:
     """Return a run's artefacts and what is wrong with them."""
     world = load(out)
-    checks = (check_logs, check_native, check_wires, check_upstream, check_rest)
-    return world, [violation for look in checks for violation in look(world)]
+    checks = (check_logs, check_native, check_wires, check_cost, check_rest)
+    return world, [*(violation for look in checks for violation in look(world)), *check_said(out)]
 
 
 def report(profile: Profile, out: Path, broken: Iterable[str]) -> tuple[int, str]:
@@ -31,7 +35,7 @@ def report(profile: Profile, out: Path, broken: Iterable[str]) -> tuple[int, str
     problems = [*broken]
     lines = ["", "violations by invariant"]
     found = Counter(violation.invariant for violation in violations)
-    lines += [f"  I{number:<3} {found.get(f'I{number}', 0)}" for number in range(1, 13)]
+    lines += [f"  I{number:<3} {found.get(f'I{number}', 0)}" for number in range(1, LAST + 1)]
     lines += [f"    {v.invariant} {v.where}: {v.what}" for v in violations[:_SHOWN]]
     lines.append("seen")
     counters = count(world)

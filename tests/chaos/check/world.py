@@ -24,6 +24,7 @@ from tests.chaos.records import (
     Probe,
     Rest,
     Sample,
+    Setup,
     Start,
     read_lines,
     read_records,
@@ -31,6 +32,7 @@ from tests.chaos.records import (
 
 Place = tuple[str, str]
 """Chat and message."""
+TERMINAL = ("done", "failed", "aborted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Call(msgspec.Struct):
     message: str | None = None
     attempt: str | None = None
     key: str = ""
+    call: int = 0
+    tokens_sent: int = 0
     background: bool = False
     ended_at: float | None = None
     outcome: str | None = None
@@ -93,6 +97,7 @@ class World:
     """By message id."""
     rest: Rest = field(default_factory=Rest)
     prompts: dict[Place, Start] = field(default_factory=dict)
+    lease_s: float = 2.0
 
     def lossy(self, *times: float, slack_s: float = 0.0) -> bool:
         """Whether any of these moments lies where acknowledged writes may have been lost."""
@@ -102,9 +107,10 @@ class World:
         """Whether a span touches such a time."""
         return any(began <= loss.ended and ended >= loss.began for loss in self.losses)
 
-    def disturbed(self, began: float, ended: float) -> bool:
-        """Whether a fault was on in this span."""
-        return any(fault.kind != "window" and fault.began <= ended and fault.healed >= began for fault in self.faults)
+    def stalled_s(self, began: float, ended: float) -> float:
+        """Return for how long the machine itself stood still in this span (a second either side is not part of it)."""
+        stalls = [f for f in self.faults if f.kind == "stall" and f.began <= ended and f.healed >= began]
+        return sum(fault.healed - fault.began - 2 for fault in stalls)
 
     def deleted(self, place: Place) -> bool:
         """Whether somebody asked to delete it."""
@@ -126,13 +132,15 @@ def load(out: Path) -> World:
     for record in read_records(out / "history.jsonl"):
         if isinstance(record, Sample):
             world.samples[record.name, record.life] = record
+        elif isinstance(record, Setup):
+            world.lease_s = record.lease_ms / 1000
         else:
             lists[type(record)].append(record)
     for start in world.starts:
         if start.accepted:
             world.prompts[start.chat, start.message] = start
     for final in read_lines(out / "logs.jsonl", FinalLog):
-        world.logs[final.chat, final.message] = _log(final)
+        world.logs[final.chat, final.message] = log_of(final)
     for path in sorted((out / "ledger").glob("*.jsonl")):
         for ack in read_lines(path, Ack):
             ref = MessageRef.parse_member(ack.message)
@@ -143,7 +151,8 @@ def load(out: Path) -> World:
     return world
 
 
-def _log(final: FinalLog) -> Log:
+def log_of(final: FinalLog) -> Log:
+    """Read a final log."""
     entries = []
     for ident, raw in final.entries:
         epoch, _, seq = ident.partition("-")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from deploy.scripted_model.child import child_model
+from deploy.scripted_model.text import full_text
 from tests.unit.deploy.scripted_client import ScriptedClient, ask, connect
 
 
@@ -35,6 +36,15 @@ async def test_calls_without_a_key_are_counted_by_prompt_whatever_their_prefill(
     entries = (await client.http.get("/__log")).json()["entries"]
     assert entries[-1]["prompt_hash"] == entries[-1]["key"] == entries[-2]["key"]
     assert [entry["call"] for entry in entries[-2:]] == [1, 2]
+
+
+async def test_where_texts_vary_the_log_tells_which_call_said_what(client: ScriptedClient) -> None:
+    prompt = "varied [[rate=0 tokens=30 reasoning=0 key=varied vary=1]]"
+    said = [await client.say(prompt) for _ in range(2)]
+    entries = await client.log("varied")
+    messages = [{"role": "user", "content": prompt}]
+    assert said == [full_text(messages, {"variant": entry["call"]}) for entry in entries]
+    assert said[0] != said[1]
 
 
 async def test_a_silent_stream_notices_at_once_that_its_reader_left(client: ScriptedClient) -> None:

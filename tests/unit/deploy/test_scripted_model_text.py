@@ -151,3 +151,10 @@ def test_arguments_fill_the_required_properties_by_type() -> None:
 def test_a_recursive_schema_ends() -> None:
     node = {"type": "object", "required": ["next"], "properties": {"next": {"$ref": "#"}}}
     assert len(json.dumps(make_value(node, Dice(3)))) < 500
+
+
+def test_variants_of_a_prompt_are_texts_of_their_own_and_as_pure() -> None:
+    plain, first, second = (full_text(user("hello"), {"tokens": 45, "variant": n}) for n in (0, 1, 2))
+    assert plain == full_text(user("hello"), {"tokens": 45})
+    assert len({plain[:40], first[:40], second[:40]}) == 3
+    assert first == full_text(user("hello [[variant=1]]"), {"tokens": 45})
