@@ -17,9 +17,10 @@ from shared import events as ev
 from shared.dispatch import Dispatcher
 from shared.errors import Unavailable
 from shared.jobs import GenerationRequest
-from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words, usage_metadata
+from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words
 from shared.log.log import Log
 from shared.log.types import Ownership
+from shared.log.usage import usage_metadata
 from shared.models import ModelSpec
 from shared.outline import Outline
 from worker.failpoints import failpoint
@@ -79,7 +80,8 @@ class Generation:
         self._interrupted: asyncio.Future[Cause] = self._loop.create_future()
         self._began = self._progress = self._loop.time()
         self._first_token = False
-        self._usage = plan.usage or ev.Usage()
+        self._spending = plan.spending()
+        self._unlogged_usage = False
         self._grammar = Grammar(own.ref.message_id, plan.outline, plan.parts)
         self._skip: Skip | None = None
         self.writer: Writer  # set by `use`, since the two need each other
@@ -132,7 +134,8 @@ class Generation:
 
     def add_usage(self, usage: ev.Usage) -> None:
         """Count tokens of one model call."""
-        self._usage += usage
+        self._spending.add(usage)
+        self._unlogged_usage = True
         self._parts.metrics.tokens.labels("input").inc(usage.input_tokens)
         self._parts.metrics.tokens.labels("output").inc(usage.output_tokens)
 
@@ -181,6 +184,7 @@ class Generation:
                 return "fenced"
             case "cut_off" | "drain":
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
+                self._log_usage()
                 await self.writer.release()
                 await self._parts.dispatcher.dispatch(self.own.ref)
                 return "released"
@@ -193,7 +197,7 @@ class Generation:
                 return await self._end("failed", failure(_FAILED_BY[cause]))
 
     async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
-        usage = self._usage if self._usage != ev.Usage() else None
+        usage = self._spending.known()
         if self._plan.ended is not None:
             state = self._plan.ended
             error = failure("upstream_error") if state == "failed" else None
@@ -267,8 +271,17 @@ class Generation:
     def _restart(self, reason: str) -> None:
         self._skip = None
         self.context.upstream_id = ""
-        self.writer.put(ev.Reset(1, reason))
+        self._log_usage()
+        reset = ev.Reset(1, reason)
+        self._spending.apply(reset)
+        self.writer.put(reset)
         self._grammar = Grammar(self.own.ref.message_id, Outline())
+
+    def _log_usage(self) -> None:
+        """Have the log say what was reported since it last did: whoever takes over goes on counting from there."""
+        if self._unlogged_usage:
+            self._unlogged_usage = False
+            self.writer.put(ev.UsageSoFar(self._spending.total))
 
     async def _drain_upstream(self, upstream: Upstream, request: GenerationRequest, rebase: Rebase | None) -> None:
         writer, feed, counter = self.writer, self._grammar.feed, self._parts.metrics.events
@@ -284,6 +297,8 @@ class Generation:
                 for written in feed(event):
                     fresh = written if self._skip is None else self._skip.feed(written)
                     if fresh is not None:
+                        if self._unlogged_usage:
+                            self._log_usage()
                         writer.put(fresh)
                 if writer.full:
                     await writer.wait_room()

@@ -24,7 +24,7 @@ from gateway.protocols.ui_parts import rebuild
 from shared import events as ev
 from shared.events import encode_event, encode_json
 from shared.ids import quote
-from shared.log.ending import usage_metadata
+from shared.log.usage import usage_metadata
 from shared.log.types import Entry
 from shared.outline import Outline
 

@@ -15,7 +15,7 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NAMES = ("weather", "broken", "giving_up", "careful")
+NAMES = ("weather", "broken", "giving_up", "careful", "costly", "mute")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -75,3 +75,34 @@ async def test_a_restarted_agent_sees_what_it_did_before(kit: Kit) -> None:
     tool = next(part for part in message.parts if isinstance(part, ToolPart))
     assert tool.output == "paid before"
     assert [mode for _, _, mode in attempts(await kit.events(ref))] == ["start", "restart"]
+
+
+async def test_what_a_killed_attempt_had_reported_is_summed(kit: Kit) -> None:
+    ref = await kit.send("x", "costly")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    message = await kit.ended(ref)
+    assert message.text == "attempt 2 done"
+    assert message.usage == ev.Usage(40, 15, 55)
+
+
+async def test_a_stopped_message_tells_what_all_attempts_reported(kit: Kit) -> None:
+    ref = await kit.send("forever", "costly")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    await kit.wait_attempts(ref, 2)
+    await kit.wait_text(ref, 5)
+    await kit.log.stop(ref)
+    message = await kit.ended(ref)
+    assert (message.state, message.usage) == ("aborted", ev.Usage(20, 10, 30))
+
+
+async def test_a_killed_attempt_that_had_reported_nothing_makes_the_sum_incomplete(kit: Kit) -> None:
+    ref = await kit.send("x", "mute")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    message = await kit.ended(ref)
+    assert message.usage == ev.Usage(20, 5, 25, incomplete=True)

@@ -43,3 +43,21 @@ async def careful(request: GenerationRequest, context: AgentContext) -> AsyncGen
     if not done:
         await asyncio.Event().wait()
     yield ev.TextDelta("", f"attempt {context.attempt}")
+
+
+async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Report one call and get stuck in the next; the second attempt gets through."""
+    context.add_usage(ev.Usage(10, 5, 15))
+    yield ev.TextDelta("", f"attempt {context.attempt} ")
+    if context.attempt == 1 or request.messages[-1]["content"] == "forever":
+        await asyncio.Event().wait()
+    context.add_usage(ev.Usage(20, 5, 25))
+    yield ev.TextDelta("", "done")
+
+
+async def mute(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Get stuck without a report; the second attempt reports."""
+    yield ev.TextDelta("", f"attempt {context.attempt}")
+    if context.attempt == 1:
+        await asyncio.Event().wait()
+    context.add_usage(ev.Usage(20, 5, 25))

@@ -18,7 +18,7 @@ from shared.message import decode_message
 from tests.support.log import claim, create, ending, run_out, seen, started
 
 ANSWER: list[ev.Event] = [
-    ev.Start("m"), ev.StartStep(), ev.MessageMetadata({"usage": {"inputTokens": 3, "outputTokens": 1}}),
+    ev.Start("m"), ev.StartStep(), ev.UsageSoFar(ev.Usage(3, 1, 4)),
     ev.ReasoningStart("r"), ev.ReasoningDelta("r", "hm"), ev.ReasoningEnd("r"),
     ev.TextStart("t"), ev.TextDelta("t", "a"), ev.TextDelta("t", "b"),
     ev.ToolInputStart("c", "f"), ev.ToolInputDelta("c", "{"), ev.ToolInputAvailable("c", "f", {}), ev.TextEnd("t"),
