@@ -6,7 +6,7 @@ In this order: attach to the upstream's own run again, continue by prefill, rest
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -42,7 +42,7 @@ class Plan:
     partial: str = ""
     """continue: the text to go on from."""
     upstream_id: str = ""
-    """reattach: the upstream's name for the run."""
+    """reattach: the upstream's name for the run; restart: a run that must not go on beside the new one."""
     ended: EndState | None = None
     """The answer is whole and only its end is missing."""
 
@@ -101,7 +101,7 @@ def _with_content(spec: ModelSpec, request: GenerationRequest, restart: Plan, pr
     if spec.recovery == "fail":
         return GiveUp()
     if spec.recovery == "restart":
-        return restart
+        return replace(restart, upstream_id=_upstream_id(restart.content, spec))
     content = restart.content
     upstream_id = _upstream_id(content, spec)
     if upstream_id:

@@ -139,12 +139,12 @@ class Writer:
         reply = await self._patiently(patience, lambda: self._finish(state, final, payload))
         return reply.state or state
 
-    async def release(self) -> None:
+    async def release(self, *, refund: bool) -> None:
         """Write what waits and hand the message back. Sending must have ended. Raises as `finish`."""
         self.ledger.encode()
         patience = self._loop.time() + self._limits.outage_s
         await self._patiently(patience, self._flush)
-        reply = await self._patiently(patience, lambda: self._store.release(self._own))
+        reply = await self._patiently(patience, lambda: self._store.release(self._own, refund=refund))
         if reply.status != "ok":
             raise NotOurs
 

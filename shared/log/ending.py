@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from shared import events as ev
+from shared.dispatch import Dispatcher
 from shared.errors import GENERATION_CODES
 from shared.fold import Fold
 from shared.log.log import Log
 from shared.log.types import Ending, Meta, Reply
 from shared.log.usage import Spending
 from shared.message import Message, encode_message
+from shared.orphans import have_cancelled, run_left_behind
 from shared.outline import outline_of
 
 EndState = Literal["done", "failed", "aborted"]
@@ -43,11 +45,14 @@ def last_words(state: EndState, error: ev.Failure | None) -> list[ev.ContentEven
     return []
 
 
-async def end_unowned(log: Log, meta: Meta, state: Literal["aborted", "failed"], error: ev.Failure | None) -> Reply:
+async def end_unowned(
+    log: Log, dispatcher: Dispatcher, meta: Meta, state: Literal["aborted", "failed"], error: ev.Failure | None
+) -> Reply:
     """End a message that nobody owns, if it is still as `meta` says: open parts closed, folded, stored, told.
 
     Replies as `Log.force`: `moved` means that somebody else acted; read the record again and decide anew. A decided
-    outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`.
+    outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`; then a run that
+    goes on upstream is cancelled, by a worker.
     """
     events = [entry.event for entry in await log.read_all(meta.ref)]
     closing = [*outline_of(events).endings(meta.ref.message_id), *last_words(state, error)]
@@ -56,4 +61,5 @@ async def end_unowned(log: Log, meta: Meta, state: Literal["aborted", "failed"],
     reply = await log.force(meta, make_ending(blank, events, closing, end))
     if reply.status == "ok":
         await log.watch(meta.ref, FAILOVER_WINDOW_MS)
+        await have_cancelled(dispatcher, run_left_behind(meta.ref, events))
     return reply

@@ -30,7 +30,8 @@ def usage_metadata(usage: ev.Usage) -> dict[str, object]:
 def usage_from_metadata(raw: dict[str, object]) -> ev.Usage:
     """Read what `usage_metadata` wrote; whatever is not a number counts as none."""
     names = ("inputTokens", "outputTokens", "totalTokens", "reasoningTokens", "cachedInputTokens")
-    return ev.Usage(*(value if isinstance(value := raw.get(name), int) else 0 for name in names))
+    taken, given, total, thought, cached = (value if isinstance(value := raw.get(name), int) else 0 for name in names)
+    return ev.Usage(taken, given, total, thought, cached)
 
 
 class Spending:

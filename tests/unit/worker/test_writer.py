@@ -252,7 +252,7 @@ async def test_a_release_writes_what_waits_and_hands_the_attempt_back(log: Log, 
     async with pen(log, ref) as p:
         p.say("all of this")
         await end_task(p.task)
-        await p.writer.release()
+        await p.writer.release(refund=True)
     meta = await seen(log, ref)
     assert (meta.state, meta.attempts) == ("queued", 0)
     assert await said(log, ref) == "all of this"
