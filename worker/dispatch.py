@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Any, cast
 
 from arq import func
@@ -120,7 +121,8 @@ class Queue:
                 log.warning("queue cannot be read", extra={"reason": type(error).__name__})
                 await self._end_jobs(poller)
             finally:
-                await pool.disconnect()
+                with suppress(Exception):  # what its sockets say in closing must not end the polling
+                    await pool.disconnect()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = 0.05 if poller.polled else min(pause * 2, 1.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from shared import events as ev
 from shared.jobs import GenerationRequest
@@ -53,6 +54,14 @@ async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGene
         await asyncio.Event().wait()
     context.add_usage(ev.Usage(20, 5, 25))
     yield ev.TextDelta("", "done")
+
+
+async def stubborn(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Never end, whatever is cancelled."""
+    yield ev.TextDelta("", "still here")
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 async def mute(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:

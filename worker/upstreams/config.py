@@ -38,7 +38,7 @@ class Upstreams:
 
     async def cancel(self, run: Run) -> bool:
         """Cancel a run that nobody will attach to again; return whether it is over. Raises `InvalidId`."""
-        upstream = self._upstreams.get(run.model)
+        upstream: object = self._upstreams.get(run.model)
         headers = call_headers(MessageRef.parse_member(run.member), run.attempt)
         return isinstance(upstream, CancelsRuns) and await upstream.cancel_run(run.id, headers)
 
