@@ -57,7 +57,7 @@ async def _end(services: Services, ref: MessageRef) -> StopState | None:
     meta = await services.log.meta(ref)
     if meta is None or meta.terminal or meta.leased:
         return None
-    reply = await end_unowned(services.log, meta, "aborted", None)
+    reply = await end_unowned(services.log, services.dispatcher, meta, "aborted", None)
     if reply.status != "ok":
         return None
     match reply.state:

@@ -15,7 +15,7 @@ from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
 
 from shared.ids import MessageRef
-from shared.jobs import JOB_NAME, QUEUE_NAME, encode_job_value
+from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, encode_job_value
 from shared.link import Link
 from shared.log.keys import WAKE
 
@@ -45,11 +45,18 @@ class Dispatcher:
 
         `wake=False` leaves it to the next regular poll: for a worker that hands back a job it has no room for.
         """
+        await self._enqueue(JOB_NAME, (ref.member,), wake=wake)
+
+    async def cancel(self, run: Run) -> None:
+        """Have a worker cancel a run upstream that nobody will attach to again; raises as `dispatch`."""
+        await self._enqueue(CANCEL_NAME, (run.member, run.model, run.id, run.attempt), wake=True)
+
+    async def _enqueue(self, name: str, args: tuple[str | int, ...], *, wake: bool) -> None:
         job_id = uuid4().hex
-        job = serialize_job(JOB_NAME, (ref.member,), {}, None, int(time.time() * 1000), serializer=encode_job_value)
+        job = serialize_job(name, args, {}, None, int(time.time() * 1000), serializer=encode_job_value)
         keys = (job_key_prefix + job_id, QUEUE_NAME)
-        args = (job, _JOB_TTL_MS, job_id, WAKE if wake else "")
-        await self._link.script(_ENQUEUE, keys, args, deadline_s=self._deadline_s)
+        values = (job, _JOB_TTL_MS, job_id, WAKE if wake else "")
+        await self._link.script(_ENQUEUE, keys, values, deadline_s=self._deadline_s)
 
     async def depth(self) -> int:
         """Return how many jobs wait; admission control compares it with a bound."""

@@ -185,6 +185,8 @@ class Usage(Struct, frozen=True):
     total_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    incomplete: bool | UnsetType = UNSET
+    """True where an attempt ended without a report, so that the sum lacks what it cost."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -239,6 +241,12 @@ class Upstream(_Control, frozen=True, tag="upstream"):
     id: str
 
 
+class UsageSoFar(_Control, frozen=True, tag="usage"):
+    """What upstreams have reported up to here, all attempts included: the next attempt goes on counting from it."""
+
+    usage: Usage
+
+
 class End(_Control, frozen=True, tag="end"):
     """The last entry: nothing follows, and the final message is stored."""
 
@@ -260,7 +268,7 @@ _Tagged = (
     | ReasoningStart | ReasoningDelta | ReasoningEnd
     | ToolInputStart | ToolInputDelta | ToolInputAvailable | ToolInputError
     | ToolOutputAvailable | ToolOutputError | SourceUrl | SourceDocument | File
-    | MessageMetadata | Finish | Abort | Error | Created | Attempt | Reset | Upstream | End
+    | MessageMetadata | Finish | Abort | Error | Created | Attempt | Reset | Upstream | UsageSoFar | End
 )  # fmt: skip
 ContentEvent = (
     Start | StartStep | FinishStep | TextStart | TextDelta | TextEnd

@@ -10,6 +10,7 @@ from msgspec import Struct
 from shared.ids import MessageRef
 
 JOB_NAME = "generate"
+CANCEL_NAME = "cancel"
 QUEUE_NAME = "tr:queue"
 
 
@@ -51,6 +52,15 @@ class Job(Struct, frozen=True):
     @property
     def ref(self) -> MessageRef:
         return MessageRef.parse_member(self.member)
+
+
+class Run(Struct, frozen=True):
+    """A run upstream that goes on without a connection: whose answer it is, and the upstream's name for it."""
+
+    member: str
+    model: str
+    id: str
+    attempt: int = 0
 
 
 def encode_job_value(value: object) -> bytes:

@@ -36,7 +36,7 @@ def _pack(args: tuple[Arg, ...]) -> bytes:
     return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]  # its stub types a tuple of one
 
 
-RETRIED = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED")
+RETRIED = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED", "MISCONF")
 """Error replies that pass by themselves; READONLY and MASTERDOWN also mean: ask again who the master is."""
 
 

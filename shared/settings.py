@@ -32,7 +32,11 @@ class SharedSettings(BaseSettings):
     tombstone_s: int = Field(
         7 * 86_400, ge=1, description="How long after the end a read answers 410 (gone) rather than 404."
     )
-    max_attempts: int = Field(3, ge=1, description="How often a message may be attempted after workers died.")
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="How often a message may be attempted. Hand-overs on SIGTERM do not count, the first eight times.",
+    )
     message_deadline_s: int = Field(3600, ge=1, description="Total time of a message, queue and all attempts included.")
     queue_timeout_s: int = Field(300, ge=1, description="How long a message may wait for its first worker.")
     upstreams_file: str = Field("", description="TOML file of the models; empty: one model from `OPENAI_*`.")

@@ -17,10 +17,26 @@ from shared.models import load_models
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
 
+_END_S = 5.0
+
 
 async def _work(settings: WorkerSettings) -> None:
     models = load_models(settings.upstreams_file, os.environ)
     await WorkerProcess(settings, models).run()
+    await _end_leftovers()
+
+
+async def _end_leftovers() -> None:
+    """Cancel what still runs; leave if something ignores that, as an agent can: a loop waits for ever."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    stuck = (await asyncio.wait(left, timeout=_END_S))[1] if left else ()
+    if stuck:
+        names = sorted(task.get_name() for task in stuck)
+        logging.getLogger("worker").error("left behind: it ignores its cancellation", extra={"tasks": names})
+        logging.shutdown()
+        os._exit(0)
 
 
 def main() -> int:

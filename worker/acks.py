@@ -51,9 +51,9 @@ class AckLog(Log):
         self._note("finish", own, sent, reply.status, first, [*ending.before, *end] if reply.status == "ok" else [])
         return reply
 
-    async def release(self, own: Ownership) -> Reply:
+    async def release(self, own: Ownership, *, refund: bool = True) -> Reply:
         sent = time.time()
-        reply = await super().release(own)
+        reply = await super().release(own, refund=refund)
         self._note("release", own, sent, reply.status, 0, ())
         return reply
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Any, cast
 
 from arq import func
@@ -20,7 +21,7 @@ from arq.worker import Worker
 from shared.dispatch import Dispatcher
 from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
-from shared.jobs import JOB_NAME, QUEUE_NAME, decode_job_value, encode_job_value
+from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, decode_job_value, encode_job_value
 from shared.link import heed_cancellation
 from shared.redis import connection_pool
 from worker.failpoints import failpoint
@@ -120,7 +121,8 @@ class Queue:
                 log.warning("queue cannot be read", extra={"reason": type(error).__name__})
                 await self._end_jobs(poller)
             finally:
-                await pool.disconnect()
+                with suppress(Exception):  # what its sockets say in closing must not end the polling
+                    await pool.disconnect()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = 0.05 if poller.polled else min(pause * 2, 1.0)
 
@@ -139,7 +141,10 @@ class Queue:
     def _poller(self, pool: Any) -> _Poller:
         redis = ArqRedis(pool, job_serializer=encode_job_value, job_deserializer=decode_job_value)
         return _Poller(
-            [func(self._job, name=JOB_NAME, timeout=JOB_TIMEOUT_S, keep_result=0, max_tries=1_000_000)],
+            [
+                func(job, name=name, timeout=JOB_TIMEOUT_S, keep_result=0, max_tries=1_000_000)
+                for name, job in ((JOB_NAME, self._job), (CANCEL_NAME, self._cancel))
+            ],
             queue_name=QUEUE_NAME,
             redis_pool=redis,
             handle_signals=False,
@@ -157,6 +162,11 @@ class Queue:
             await asyncio.wait(poller.tasks.values(), timeout=_END_JOBS_S)
         for task in poller.tasks.values():
             task.cancel()
+
+    async def _cancel(self, ctx: dict[Any, Any], member: str, model: str, run_id: str, attempt: int) -> None:
+        run = Run(member, model, run_id, attempt)
+        over = await self._intake.upstreams.cancel(run)
+        log.log(logging.INFO if over else logging.ERROR, "run of an ended message", extra={"run": run_id, "over": over})
 
     async def _job(self, ctx: dict[Any, Any], member: str) -> None:
         failpoint("after_dequeue")

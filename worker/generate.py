@@ -16,18 +16,21 @@ from typing import Any, Literal
 from shared import events as ev
 from shared.dispatch import Dispatcher
 from shared.errors import Unavailable
-from shared.jobs import GenerationRequest
-from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words, usage_metadata
+from shared.jobs import GenerationRequest, Run
+from shared.link import ReplyError
+from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words
 from shared.log.log import Log
 from shared.log.types import Ownership
+from shared.log.usage import usage_metadata
 from shared.models import ModelSpec
+from shared.orphans import have_cancelled
 from shared.outline import Outline
 from worker.failpoints import failpoint
 from worker.grammar import AgentFailed, Grammar
 from worker.ledger import OutputLimit
 from worker.metrics import Metrics
 from worker.recovery import Plan, Rebase, Skip, continuation
-from worker.upstreams.base import AgentContext, Upstream, UpstreamError
+from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
 from worker.writer import NotOurs, Signal, Writer, end_task
 
 log = logging.getLogger(__name__)
@@ -79,7 +82,8 @@ class Generation:
         self._interrupted: asyncio.Future[Cause] = self._loop.create_future()
         self._began = self._progress = self._loop.time()
         self._first_token = False
-        self._usage = plan.usage or ev.Usage()
+        self._spending = plan.spending()
+        self._unlogged_usage = False
         self._grammar = Grammar(own.ref.message_id, plan.outline, plan.parts)
         self._skip: Skip | None = None
         self.writer: Writer  # set by `use`, since the two need each other
@@ -132,7 +136,8 @@ class Generation:
 
     def add_usage(self, usage: ev.Usage) -> None:
         """Count tokens of one model call."""
-        self._usage += usage
+        self._spending.add(usage)
+        self._unlogged_usage = True
         self._parts.metrics.tokens.labels("input").inc(usage.input_tokens)
         self._parts.metrics.tokens.labels("output").inc(usage.output_tokens)
 
@@ -144,8 +149,10 @@ class Generation:
         sender = asyncio.create_task(self.writer.run(), name="sender")
         pump = asyncio.create_task(self._pump(), name="pump")
         try:
-            either: set[asyncio.Future[Any]] = {pump, self._interrupted}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            any_of: set[asyncio.Future[Any]] = {pump, self._interrupted, sender}
+            await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
+            if not pump.done() and self._has_broken(sender):
+                self.interrupt("cut_off")  # nothing gets into the log any more; perhaps another worker does better
             cause = None if pump.done() or not self._interrupted.done() else self._interrupted.result()
             self.context.keep_upstream = cause in ("drain", "cut_off", "fenced")
             await self._close_pump(pump)
@@ -155,9 +162,6 @@ class Generation:
         finally:
             await self._close_pump(pump)
             await end_task(sender)
-        if not sender.cancelled() and (error := sender.exception()) is not None:
-            log.error("writing failed", extra=self.fields, exc_info=error)
-            return "abandoned"
         try:
             return await self._conclude(cause, pump)
         except NotOurs:
@@ -165,6 +169,15 @@ class Generation:
         except Unavailable:
             log.warning("end not written, Redis is away", extra=self.fields)
             return "abandoned"
+        except ReplyError as error:
+            log.error("end not written, Redis refuses it", extra=self.fields, exc_info=error)
+            return "abandoned"
+
+    def _has_broken(self, sender: asyncio.Task[None]) -> bool:
+        error = sender.exception() if sender.done() and not sender.cancelled() else None
+        if error is not None:
+            log.error("writing failed", extra=self.fields, exc_info=error)
+        return error is not None
 
     async def _close_pump(self, pump: asyncio.Task[None]) -> None:
         if not pump.done():
@@ -181,7 +194,9 @@ class Generation:
                 return "fenced"
             case "cut_off" | "drain":
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
-                await self.writer.release()
+                self._log_usage()
+                # A drain is nobody's fault. All else counts: a Redis or a worker that flaps would pay for ever.
+                await self.writer.release(refund=cause == "drain")
                 await self._parts.dispatcher.dispatch(self.own.ref)
                 return "released"
             case "stop":
@@ -193,7 +208,7 @@ class Generation:
                 return await self._end("failed", failure(_FAILED_BY[cause]))
 
     async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
-        usage = self._usage if self._usage != ev.Usage() else None
+        usage = self._spending.known()
         if self._plan.ended is not None:
             state = self._plan.ended
             error = failure("upstream_error") if state == "failed" else None
@@ -213,6 +228,9 @@ class Generation:
             self._parts.metrics.failures.labels(error.code).inc()
             log.info("generation failed", extra={**self.fields, "code": error.code})
         await self._parts.store.watch(self.own.ref, FAILOVER_WINDOW_MS)
+        if orphan := self.context.orphan:
+            run = Run(self.own.ref.member, self._request.model, orphan, self.own.attempt)
+            await have_cancelled(self._parts.dispatcher, run)
         return stands
 
     def _pump_failure(self, pump: asyncio.Task[None]) -> ev.Failure | None:
@@ -249,6 +267,8 @@ class Generation:
             log.warning("upstream does not go on, restarting", extra={**self.fields, "mode": plan.mode})
             self._restart("upstream_error")
         elif plan.mode == "restart":
+            if plan.upstream_id and isinstance(upstream, CancelsRuns):
+                await upstream.cancel_run(plan.upstream_id, self.context.headers)
             self._restart(plan.reason)
         await self._drain_upstream(upstream, self._request, None)
 
@@ -267,8 +287,17 @@ class Generation:
     def _restart(self, reason: str) -> None:
         self._skip = None
         self.context.upstream_id = ""
-        self.writer.put(ev.Reset(1, reason))
+        self._log_usage()
+        reset = ev.Reset(1, reason)
+        self._spending.apply(reset)
+        self.writer.put(reset)
         self._grammar = Grammar(self.own.ref.message_id, Outline())
+
+    def _log_usage(self) -> None:
+        """Have the log say what was reported since it last did: whoever takes over goes on counting from there."""
+        if self._unlogged_usage:
+            self._unlogged_usage = False
+            self.writer.put(ev.UsageSoFar(self._spending.total))
 
     async def _drain_upstream(self, upstream: Upstream, request: GenerationRequest, rebase: Rebase | None) -> None:
         writer, feed, counter = self.writer, self._grammar.feed, self._parts.metrics.events
@@ -284,6 +313,8 @@ class Generation:
                 for written in feed(event):
                     fresh = written if self._skip is None else self._skip.feed(written)
                     if fresh is not None:
+                        if self._unlogged_usage:
+                            self._log_usage()
                         writer.put(fresh)
                 if writer.full:
                     await writer.wait_room()

@@ -147,7 +147,7 @@ class Intake:
     async def _force(
         self, meta: Meta, state: Literal["aborted", "failed"], code: str | None
     ) -> Literal["again"] | None:
-        reply = await end_unowned(self.store, meta, state, failure(code) if code else None)
+        reply = await end_unowned(self.store, self.dispatcher, meta, state, failure(code) if code else None)
         return "again" if reply.status == "moved" else None
 
     def _count(self, meta: Meta, plan: Plan, own: Ownership) -> None:

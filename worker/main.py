@@ -69,7 +69,10 @@ class WorkerProcess:
         )
 
     async def run(self) -> None:
-        """Work until a signal asks to stop, then drain; raise `UnsafeRedis` or `OSError` if it cannot start."""
+        """Work until a signal asks to stop, then drain; raise `UnsafeRedis` or `OSError` if it cannot start.
+
+        None of its tasks may end before that: a worker that polls or heals no more drains too, and raises.
+        """
         stop, hurry = asyncio.Event(), asyncio.Event()
         _on_signals(stop, hurry)
         await self._open(stop)
@@ -79,16 +82,21 @@ class WorkerProcess:
             asyncio.create_task(self.reaper.sweep(), name="sweep"),
         ]
         log.info("worker started", extra={"worker": self.name, "slots": self.settings.worker_slots})
+        stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            await stop.wait()
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            broken = [task for task in tasks if task.done()]
             self.supervisor.draining = True
             for task in tasks:
                 await end_task(task)
             await self.supervisor.drain(self.settings.worker_drain_s, hurry)
         finally:
+            stopping.cancel()
             for task in tasks:
                 await end_task(task)
             await self._close()
+        for task in broken:
+            raise RuntimeError(f"the task {task.get_name()} of the worker ended") from task.exception()
         log.info("worker ended", extra={"worker": self.name})
 
     async def _open(self, stop: asyncio.Event) -> None:

@@ -54,7 +54,7 @@ class Reaper:
         """Look at every message whose time has come."""
         while True:
             refs = await self._store.overdue(_AT_A_TIME, _HOLD_MS)
-            for action in await asyncio.gather(*(self._look(ref) for ref in refs)):
+            for action in await asyncio.gather(*(self._look_at(ref) for ref in refs)):
                 self._metrics.reaped.labels(action).inc()
             if len(refs) < _AT_A_TIME:
                 return
@@ -74,6 +74,15 @@ class Reaper:
             await asyncio.sleep(_SWEEP_PAUSE_S)
         log.info("swept", extra={"unended": found})
 
+    async def _look_at(self, ref: MessageRef) -> str:
+        try:
+            return await self._look(ref)
+        except Unavailable:
+            raise
+        except Exception:  # one strange record must not keep the others from being looked at
+            log.exception("record cannot be judged", extra={"ref": ref.member})
+            return "failed"
+
     async def _look(self, ref: MessageRef) -> str:
         meta = await self._store.meta(ref)
         if meta is None or meta.terminal:
@@ -89,7 +98,7 @@ class Reaper:
             self._log("message dispatched again", meta)
             return "dispatched"
         state, error = verdict
-        reply = await end_unowned(self._store, meta, state, error)
+        reply = await end_unowned(self._store, self._dispatcher, meta, state, error)
         if reply.status == "moved":
             await self._store.watch(ref, random.randrange(100, 500))
             return "moved"

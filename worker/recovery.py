@@ -6,7 +6,7 @@ In this order: attach to the upstream's own run again, continue by prefill, rest
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ import msgspec
 from shared import events as ev
 from shared.fold import Delta, fold, part_and_text
 from shared.jobs import GenerationRequest
-from shared.log.ending import EndState, logged_usage
+from shared.log.ending import EndState
 from shared.log.types import Entry
+from shared.log.usage import Spending
 from shared.message import Message
 from shared.models import ModelSpec
 from shared.outline import Outline, outline_of
@@ -23,7 +24,8 @@ from shared.outline import Outline, outline_of
 LEAST_PREFILL = 64
 """Characters below which a restart is cheaper than the risk of a visible seam."""
 _CHARS_PER_TOKEN = 4
-_EMPTY = (ev.Start, ev.StartStep, ev.TextStart, ev.ReasoningStart, ev.Upstream, ev.Attempt, ev.Created, ev.Reset)
+_CONTROL = (ev.Created, ev.Attempt, ev.Reset, ev.Upstream, ev.UsageSoFar)
+_EMPTY = (ev.Start, ev.StartStep, ev.TextStart, ev.ReasoningStart, *_CONTROL)
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -40,7 +42,7 @@ class Plan:
     partial: str = ""
     """continue: the text to go on from."""
     upstream_id: str = ""
-    """reattach: the upstream's name for the run."""
+    """reattach: the upstream's name for the run; restart: a run that must not go on beside the new one."""
     ended: EndState | None = None
     """The answer is whole and only its end is missing."""
 
@@ -59,10 +61,11 @@ class Plan:
         """What earlier attempts wrote; None before the first."""
         return fold(self.content) if self.reason != "first" else None
 
-    @property
-    def usage(self) -> ev.Usage | None:
-        """What the log knows of the usage of earlier attempts."""
-        return logged_usage(entry.event for entry in self.entries) if self.reason != "first" else None
+    def spending(self) -> Spending:
+        """Return what the log knows of the cost of earlier attempts, this one begun."""
+        spending = Spending(entry.event for entry in self.entries)
+        spending.apply(ev.Attempt(0, self.reason, self.mode))
+        return spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def _with_content(spec: ModelSpec, request: GenerationRequest, restart: Plan, pr
     if spec.recovery == "fail":
         return GiveUp()
     if spec.recovery == "restart":
-        return restart
+        return replace(restart, upstream_id=_upstream_id(restart.content, spec))
     content = restart.content
     upstream_id = _upstream_id(content, spec)
     if upstream_id:
@@ -120,7 +123,7 @@ def _after_reset(events: list[ev.Event]) -> list[ev.Event]:
 
 def _ended(content: Sequence[ev.Event]) -> EndState | None:
     for event in reversed(content):
-        if not isinstance(event, ev.Attempt):
+        if not isinstance(event, ev.Attempt | ev.UsageSoFar):
             match event:
                 case ev.Finish():
                     return "done"
@@ -223,7 +226,7 @@ class Skip:
             if isinstance(event, Delta):
                 part, text = part_and_text(event)
                 self._chars[type(event), part] = self._chars.get((type(event), part), 0) + len(text)
-            elif not isinstance(event, ev.Created | ev.Attempt | ev.Reset | ev.Upstream):
+            elif not isinstance(event, _CONTROL):
                 self._events += 1
 
     @property

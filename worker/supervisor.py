@@ -109,8 +109,11 @@ class Supervisor:
         for clock in (self._ticker, self._watching):
             if clock is not None:
                 await end_task(clock)
-        for task in list(self._running):
-            await end_task(task)
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:  # together: each may wait a while for an upstream that ignores its cancellation
+            await asyncio.wait(running, timeout=_HAND_OVER_S)
 
     async def _run(self, generation: Generation) -> None:
         outcome = "abandoned"

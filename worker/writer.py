@@ -78,12 +78,15 @@ class Writer:
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._beat = False
+        self._closed = False
         self._may_restore_at = 0.0
         self.storage_full = False
         """Whether Redis refused the last append for want of memory."""
 
     def put(self, event: Event) -> None:
-        """Take an event for the log; ask `full` afterwards."""
+        """Take an event for the log; ask `full` afterwards. Nothing is taken once the message is being ended."""
+        if self._closed:
+            return  # from an upstream that ignores its cancellation: the final message is without it, so is the log
         self.ledger.put(event)
         self._rouse()
 
@@ -128,7 +131,7 @@ class Writer:
 
         Sending must have ended. Raises `NotOurs`, or `Unavailable` when Redis stayed away for too long.
         """
-        self.ledger.encode()
+        self._close()
         final = await self._final(end)
         payload = encode_event(end)
         patience = self._loop.time() + self._limits.outage_s
@@ -139,14 +142,18 @@ class Writer:
         reply = await self._patiently(patience, lambda: self._finish(state, final, payload))
         return reply.state or state
 
-    async def release(self) -> None:
+    async def release(self, *, refund: bool) -> None:
         """Write what waits and hand the message back. Sending must have ended. Raises as `finish`."""
-        self.ledger.encode()
+        self._close()
         patience = self._loop.time() + self._limits.outage_s
         await self._patiently(patience, self._flush)
-        reply = await self._patiently(patience, lambda: self._store.release(self._own))
+        reply = await self._patiently(patience, lambda: self._store.release(self._own, refund=refund))
         if reply.status != "ok":
             raise NotOurs
+
+    def _close(self) -> None:
+        self.ledger.encode()
+        self._closed = True
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -24,8 +24,8 @@ from gateway.protocols.ui_parts import rebuild
 from shared import events as ev
 from shared.events import encode_event, encode_json
 from shared.ids import quote
-from shared.log.ending import usage_metadata
 from shared.log.types import Entry
+from shared.log.usage import usage_metadata
 from shared.outline import Outline
 
 DONE = b"data: [DONE]\n\n"

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway.bodies import StartBody, parse_start, read_body
+from gateway.delete import delete
 from gateway.reading import (
     ChatView,
     CursorText,
@@ -122,7 +123,7 @@ async def stop_message(request: Request) -> Response:
 async def delete_message(request: Request) -> Response:
     services, who = context(request)
     ref = message_ref(request, who)
-    if not await services.log.delete(ref):
+    if not await delete(services, ref):
         error = await why_missing(services, who, ref)
         if not isinstance(error, Gone):
             raise error

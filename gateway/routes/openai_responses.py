@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.principal import Principal
+from gateway.delete import delete
 from gateway.live.streaming import RESTORE_GRACE_S
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError
@@ -189,7 +190,7 @@ async def cancel_response(request: Request) -> Response:
 
 async def delete_response(request: Request) -> Response:
     services, who, stored = await _find(request)
-    if not await services.log.delete(stored.ref):
+    if not await delete(services, stored.ref):
         raise missing(stored.ref.message_id)
     await services.index.remove(who, stored.ref.member)
     return json_answer(DeletedResponse(stored.ref.message_id))

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from shared import events as ev
+from shared.dispatch import Dispatcher
 from shared.errors import GENERATION_CODES
 from shared.fold import Fold
 from shared.log.log import Log
 from shared.log.types import Ending, Meta, Reply
+from shared.log.usage import Spending
 from shared.message import Message, encode_message
+from shared.orphans import have_cancelled, run_left_behind
 from shared.outline import outline_of
 
 EndState = Literal["done", "failed", "aborted"]
@@ -42,47 +45,21 @@ def last_words(state: EndState, error: ev.Failure | None) -> list[ev.ContentEven
     return []
 
 
-def logged_usage(events: Iterable[ev.Event]) -> ev.Usage | None:
-    """Return the usage that the log knows of: a running total over the attempts, resets included."""
-    found = None
-    for event in events:
-        if isinstance(event, ev.MessageMetadata | ev.Finish) and isinstance(event.message_metadata, dict):
-            raw = event.message_metadata.get("usage")
-            if isinstance(raw, dict):
-                found = usage_from_metadata(raw)
-    return found
-
-
-def usage_metadata(usage: ev.Usage) -> dict[str, object]:
-    """Return usage in the form of message metadata, under the AI SDK's names."""
-    return {
-        "usage": {
-            "inputTokens": usage.input_tokens,
-            "outputTokens": usage.output_tokens,
-            "totalTokens": usage.total_tokens,
-            "reasoningTokens": usage.reasoning_tokens,
-            "cachedInputTokens": usage.cached_tokens,
-        }
-    }
-
-
-def usage_from_metadata(raw: dict[str, object]) -> ev.Usage:
-    """Read what `usage_metadata` wrote; whatever is not a number counts as none."""
-    names = ("inputTokens", "outputTokens", "totalTokens", "reasoningTokens", "cachedInputTokens")
-    return ev.Usage(*(value if isinstance(value := raw.get(name), int) else 0 for name in names))
-
-
-async def end_unowned(log: Log, meta: Meta, state: Literal["aborted", "failed"], error: ev.Failure | None) -> Reply:
+async def end_unowned(
+    log: Log, dispatcher: Dispatcher, meta: Meta, state: Literal["aborted", "failed"], error: ev.Failure | None
+) -> Reply:
     """End a message that nobody owns, if it is still as `meta` says: open parts closed, folded, stored, told.
 
     Replies as `Log.force`: `moved` means that somebody else acted; read the record again and decide anew. A decided
-    outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`.
+    outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`; then a run that
+    goes on upstream is cancelled, by a worker.
     """
     events = [entry.event for entry in await log.read_all(meta.ref)]
     closing = [*outline_of(events).endings(meta.ref.message_id), *last_words(state, error)]
-    end = ev.End(state, meta.attempts, logged_usage(events), error)
+    end = ev.End(state, meta.attempts, Spending(events).known(), error)
     blank = Message(chat_id=meta.ref.chat_id, message_id=meta.ref.message_id)
     reply = await log.force(meta, make_ending(blank, events, closing, end))
     if reply.status == "ok":
         await log.watch(meta.ref, FAILOVER_WINDOW_MS)
+        await have_cancelled(dispatcher, run_left_behind(meta.ref, events))
     return reply

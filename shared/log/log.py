@@ -7,11 +7,12 @@ out of memory; what a reply means for the caller stands in `shared.log.types`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from shared.cursor import Cursor
-from shared.errors import Unavailable
+from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
 from shared.link import Arg, Link
 from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, log_keys, ref_of_meta_key
@@ -38,7 +39,11 @@ from shared.log.types import (
     random3,
 )
 
+log = logging.getLogger(__name__)
+
 _META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl", "ost", "drained", "told")
+MOST_REFUNDS = 8
+"""How often a message may be handed back before that costs it an attempt: more than any rolling restart takes."""
 PAGE = 1000
 """Entries a read asks for at a time."""
 
@@ -194,9 +199,10 @@ class Log:
         reply = await self._script("delete", log_keys(ref).tuple, (ref.message_id, keep.retain_ms, keep.tombstone_ms))
         return bool(reply[0] == b"ok")
 
-    async def release(self, own: Ownership) -> Reply:
-        """Hand the message back with its attempt refunded."""
-        return _reply(await self._script("release", log_keys(own.ref).tuple, (own.token, own.epoch)))
+    async def release(self, own: Ownership, *, refund: bool = True) -> Reply:
+        """Hand the message back; with its attempt refunded if asked for, up to `MOST_REFUNDS` times a message."""
+        args = (own.token, own.epoch, MOST_REFUNDS if refund else 0)
+        return _reply(await self._script("release", log_keys(own.ref).tuple, args))
 
     async def restore(
         self, own: Ownership, backup: Backup, entries: Sequence[Entry], *, lease_ms: int, channel: str
@@ -300,7 +306,14 @@ class Log:
         members = await self._link.script(
             index_script("overdue"), (DUE,), (count, delay_ms), deadline_s=self._deadline_s
         )
-        return [MessageRef.parse_member(member.decode()) for member in members]
+        refs = []
+        for member in members:
+            try:
+                refs.append(MessageRef.parse_member(member.decode()))
+            except (InvalidId, UnicodeDecodeError):  # nobody's, and it must not keep the others from being looked at
+                log.warning("appointment with nothing dropped", extra={"member": repr(member[:200])})
+                await self._link.call("ZREM", DUE, member, deadline_s=self._deadline_s)
+        return refs
 
     async def take_sweep(self, every_ms: int) -> bool:
         """Return whether it is the caller's turn to `sweep`: once in `every_ms`, whoever asks first."""
@@ -316,7 +329,7 @@ class Log:
         calls = (self._link.call("HGET", key, "st", deadline_s=self._deadline_s) for key in keys)
         states = await asyncio.gather(*calls)
         living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
-        return after.decode(), [ref_of_meta_key(key.decode()) for key in living]
+        return after.decode(), [ref for key in living if (ref := _ref_of(key)) is not None]
 
     async def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
@@ -337,6 +350,14 @@ class Log:
     @staticmethod
     def _meta_of(ref: MessageRef, message_id: str) -> str:
         return log_keys(MessageRef(ref.tenant, ref.chat_id, message_id) if message_id else ref).meta
+
+
+def _ref_of(key: bytes) -> MessageRef | None:
+    try:
+        return ref_of_meta_key(key.decode())
+    except (InvalidId, UnicodeDecodeError):
+        log.warning("record of no message", extra={"key": repr(key[:200])})
+        return None
 
 
 def _meta(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:

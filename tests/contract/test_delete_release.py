@@ -7,7 +7,7 @@ import pytest
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
-from shared.log.log import Log
+from shared.log.log import MOST_REFUNDS, Log
 from shared.log.types import Reply
 from tests.support.log import Listener, append, claim, create, ending, run_out, seen, started
 
@@ -76,6 +76,23 @@ async def test_a_released_message_is_claimed_at_once_and_pays_no_attempt(log: Lo
     assert await log.active(ref.tenant, ref.chat_id) == ref.message_id
     again = await claim(log, ref, most=1)
     assert (again.attempt, again.marker_seq) == (1, 4)
+
+
+async def test_a_release_without_a_refund_costs_the_attempt(log: Log, ref: MessageRef) -> None:
+    own = await started(log, ref)
+    assert await log.release(own, refund=False) == Reply("ok")
+    meta = await seen(log, ref)
+    assert (meta.state, meta.attempts, meta.drained) == ("queued", 1, True)
+
+
+async def test_refunds_run_out(log: Log, ref: MessageRef) -> None:
+    own = await started(log, ref)
+    for _ in range(MOST_REFUNDS):
+        await log.release(own)
+        assert (await seen(log, ref)).attempts == 0
+        own = await claim(log, ref)
+    await log.release(own)
+    assert (await seen(log, ref)).attempts == 1
 
 
 async def test_after_a_release_the_former_owner_writes_nothing(log: Log, ref: MessageRef) -> None:

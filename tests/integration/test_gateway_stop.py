@@ -7,11 +7,12 @@ import asyncio
 import httpx
 import pytest
 
+from shared.events import Upstream, encode_event
 from shared.link import Link
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, running, started
-from tests.support.log import run_out
+from tests.support.log import cancel_jobs, run_out
 from tests.support.writer import LogWriter
 
 
@@ -50,6 +51,28 @@ async def test_a_message_whose_worker_is_lost_is_stopped_at_once(
     assert (stopped.status_code, stopped.json()["state"]) == (200, "aborted")
     late = await log.append(writer.own, writer.seq + 1, [b"{}"], lease_ms=8000, renew_ttl=False, deadline_s=5)
     assert late.status in ("final", "fenced")
+
+
+async def test_a_stop_without_an_owner_has_the_run_upstream_cancelled(
+    client: httpx.AsyncClient, log: Log, link: Link
+) -> None:
+    writer = await running(client, log)
+    await writer.append(encode_event(Upstream("run_1")))
+    await run_out(link, writer.ref)
+    await client.post("/chats/c/messages/m/stop")
+    assert [job[:3:2] for job in await cancel_jobs(link)] == [[writer.ref.member, "run_1"]]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_delete_has_a_run_that_goes_on_upstream_cancelled(
+    client: httpx.AsyncClient, log: Log, link: Link, ended: bool
+) -> None:
+    writer = await running(client, log)
+    await writer.append(encode_event(Upstream("run_1")))
+    if ended:
+        await writer.finish()
+    assert (await client.delete("/chats/c/messages/m")).status_code == 204
+    assert len(await cancel_jobs(link)) == int(not ended)
 
 
 async def test_stops_from_everywhere_at_once_write_one_end(make_gateway: MakeGateway, log: Log) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NAMES = ("weather", "broken", "giving_up", "careful")
+NAMES = ("weather", "broken", "giving_up", "careful", "costly", "mute", "stubborn")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -75,3 +76,51 @@ async def test_a_restarted_agent_sees_what_it_did_before(kit: Kit) -> None:
     tool = next(part for part in message.parts if isinstance(part, ToolPart))
     assert tool.output == "paid before"
     assert [mode for _, _, mode in attempts(await kit.events(ref))] == ["start", "restart"]
+
+
+async def test_what_a_killed_attempt_had_reported_is_summed(kit: Kit) -> None:
+    ref = await kit.send("x", "costly")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    message = await kit.ended(ref)
+    assert message.text == "attempt 2 done"
+    assert message.usage == ev.Usage(40, 15, 55)
+
+
+async def test_a_stopped_message_tells_what_all_attempts_reported(kit: Kit) -> None:
+    ref = await kit.send("forever", "costly")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    await kit.wait_attempts(ref, 2)
+    await kit.wait_text(ref, 5)
+    await kit.log.stop(ref)
+    message = await kit.ended(ref)
+    assert (message.state, message.usage) == ("aborted", ev.Usage(20, 10, 30))
+
+
+async def test_a_killed_attempt_that_had_reported_nothing_makes_the_sum_incomplete(kit: Kit) -> None:
+    ref = await kit.send("x", "mute")
+    await kit.wait_text(ref, 5)
+    await (await kit.owner(ref)).kill()
+    await kit.worker()
+    message = await kit.ended(ref)
+    assert message.usage == ev.Usage(20, 5, 25, incomplete=True)
+
+
+async def test_an_agent_that_cannot_be_cancelled_does_not_keep_its_worker_from_leaving(kit: Kit) -> None:
+    ref = await kit.send("x", "stubborn")
+    await kit.wait_text(ref, 5)
+    leaving = await kit.owner(ref)
+    await kit.worker()
+    leaving.signal(signal.SIGTERM)
+
+    async def draining() -> bool:
+        return await kit.metric(leaving, "tailrace_draining") == 1
+
+    await wait_until(draining)
+    leaving.signal(signal.SIGTERM)  # the second one cuts the window short
+    assert await leaving.wait(within_s=20) == 0
+    await kit.wait_attempts(ref, 2)
+    await kit.log.delete(ref)

@@ -58,7 +58,7 @@ async def test_a_restart_without_data_within_the_lease_is_made_good(kit: Kit, re
     assert await kit.metric(worker, "tailrace_restores_total") == 1
 
 
-async def test_an_outage_beyond_the_lease_closes_the_upstream_and_costs_no_attempt(
+async def test_an_outage_beyond_the_lease_closes_the_upstream_and_costs_an_attempt(
     kit: Kit, redis: RedisServer
 ) -> None:
     worker = await kit.worker()
@@ -69,5 +69,5 @@ async def test_an_outage_beyond_the_lease_closes_the_upstream_and_costs_no_attem
     await asyncio.to_thread(redis.restart, keep_data=True)
     message = await kit.ended(ref)
     assert (message.state, message.text) == ("done", full_text(messages(SLOW)))
-    assert attempts(await kit.events(ref)) == [(1, "first", "start"), (1, "drain", "continue")]
+    assert attempts(await kit.events(ref)) == [(1, "first", "start"), (2, "drain", "continue")]
     assert worker.running

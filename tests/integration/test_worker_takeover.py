@@ -32,6 +32,7 @@ def give_models(kit: Kit) -> None:
         chat_model(port, name="restarts", recovery="restart"),
         chat_model(port, name="fails", recovery="fail"),
         chat_model(port, name="background", kind="responses", prefill=False, background=True),
+        chat_model(port, name="anew", kind="responses", prefill=False, background=True, recovery="restart"),
     ]
 
 
@@ -152,6 +153,48 @@ async def test_a_stopped_background_run_is_cancelled_upstream(kit: Kit) -> None:
         return "responses.cancel" in [call["api"] for call in await kit.calls(ref)]
 
     await wait_until(cancelled, deadline_s=1.0)
+
+
+async def test_a_restart_cancels_the_run_that_it_replaces(kit: Kit) -> None:
+    first, second = await asyncio.gather(kit.worker(), kit.worker())
+    ref = await kit.send(SLOW, "anew")
+    await kit.wait_text(ref, 100)
+    await (await kit.owner(ref)).kill()
+    message = await kit.ended(ref)
+    assert (message.state, message.text) == ("done", full_text(messages(SLOW)))
+    calls = await kit.calls(ref)
+    assert [call["api"] for call in calls] == ["responses", "responses.cancel", "responses"]
+    assert calls[0]["outcome"] == "cancelled"
+    assert first.running != second.running
+
+
+async def test_a_stop_of_a_background_run_whose_worker_died_cancels_it_upstream(kit: Kit) -> None:
+    first = await kit.worker()
+    ref = await kit.send(SLOW.replace("tokens=160", "tokens=2000"), "background")
+    await kit.wait_text(ref, 100)
+    await first.kill()
+    await kit.log.stop(ref)
+    await kit.worker()
+    assert (await kit.ended(ref)).state == "aborted"
+
+    async def cancelled() -> bool:
+        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
+
+    await wait_until(cancelled, deadline_s=3.0)
+
+
+async def test_a_message_given_up_leaves_no_run_behind(kit: Kit) -> None:
+    doomed = await kit.worker(TAILRACE_MAX_ATTEMPTS=1)
+    ref = await kit.send(SLOW.replace("tokens=160", "tokens=2000"), "background")
+    await kit.wait_text(ref, 100)
+    await doomed.kill()
+    await kit.worker(TAILRACE_MAX_ATTEMPTS=1)
+    assert (await kit.ended(ref)).state == "failed"
+
+    async def cancelled() -> bool:
+        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
+
+    await wait_until(cancelled, deadline_s=3.0)
 
 
 async def test_a_leaving_worker_hands_its_answers_over_with_the_attempt_refunded(kit: Kit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from shared import events as ev
 from shared.jobs import GenerationRequest
@@ -43,3 +44,29 @@ async def careful(request: GenerationRequest, context: AgentContext) -> AsyncGen
     if not done:
         await asyncio.Event().wait()
     yield ev.TextDelta("", f"attempt {context.attempt}")
+
+
+async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Report one call and get stuck in the next; the second attempt gets through."""
+    context.add_usage(ev.Usage(10, 5, 15))
+    yield ev.TextDelta("", f"attempt {context.attempt} ")
+    if context.attempt == 1 or request.messages[-1]["content"] == "forever":
+        await asyncio.Event().wait()
+    context.add_usage(ev.Usage(20, 5, 25))
+    yield ev.TextDelta("", "done")
+
+
+async def stubborn(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Never end, whatever is cancelled."""
+    yield ev.TextDelta("", "still here")
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+async def mute(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Get stuck without a report; the second attempt reports."""
+    yield ev.TextDelta("", f"attempt {context.attempt}")
+    if context.attempt == 1:
+        await asyncio.Event().wait()
+    context.add_usage(ev.Usage(20, 5, 25))

@@ -201,6 +201,16 @@ MENDS = (
         "delete_release.py::test_nothing_brings_a_deleted_message_back",
     ),
     _script(
+        "every release is refunded", "release",
+        "redis.call('HINCRBY', M, 'drained', 1) <= tonumber(ARGV[3])", "redis.call('HINCRBY', M, 'drained', 1)",
+        "delete_release.py::test_a_release_without_a_refund_costs_the_attempt",
+        "delete_release.py::test_refunds_run_out",
+    ),
+    _script(
+        "no release is refunded", "release", "then at = at - 1 end", "then at = at end",
+        "delete_release.py::test_a_released_message_is_claimed_at_once_and_pays_no_attempt",
+    ),
+    _script(
         "mend 8: no random part when the clock is behind", "prelude", "old + 1 + tonumber(rnd))", "old + 1)",
         "mends.py::test_8_epochs_do_not_repeat_when_the_clock_is_behind",
     ),

@@ -54,6 +54,7 @@ KNOWN: list[st.SearchStrategy[ev.Event]] = [
     ),
     st.builds(ev.Reset, st.integers(1, 9), TEXT),
     st.builds(ev.Upstream, TEXT),
+    st.builds(ev.UsageSoFar, USAGE),
     st.builds(
         ev.End,
         st.sampled_from(["done", "failed", "aborted"]),
@@ -77,6 +78,7 @@ ONE_OF_EACH: list[ev.Event] = [
     ev.File("https://example.org/a.png", "image/png"), ev.MessageMetadata({"a": {"b": 1}}),
     ev.Finish("stop", {"a": 1}), ev.Abort(), ev.Error("no"), ev.Created("c", "m", "model", 1, "native", {"o": 1}),
     ev.Attempt(2, "worker_lost", "continue"), ev.Reset(1, "restart"), ev.Upstream("u"),
+    ev.UsageSoFar(ev.Usage(1, 2, 3)),
     ev.End("failed", 2, ev.Usage(1, 2, 3), ev.Failure("upstream_error", "no")),
     ev.Data("w", {"x": 1}, "i", True), ev.Unknown("novel", b'{"type":"novel"}'),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from shared.cursor import Cursor
 from shared.events import encode_event
 from shared.fold import fold
 from shared.ids import MessageRef
+from shared.jobs import CANCEL_NAME, QUEUE_NAME
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
@@ -183,3 +185,10 @@ class Listener:
 def entry(epoch: int, seq: int, value: str) -> Entry:
     """Return an entry as an owner keeps it in memory."""
     return Entry(Cursor(epoch, seq), text(value))
+
+
+async def cancel_jobs(link: Link) -> list[list[Any]]:
+    """Return the arguments of the queued jobs that cancel a run upstream."""
+    ids = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
+    jobs = [json.loads(await link.call("GET", b"arq:job:" + job_id)) for job_id in ids]
+    return [job["a"] for job in jobs if job["f"] == CANCEL_NAME]

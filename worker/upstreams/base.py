@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import uuid4
 
 from shared.errors import GENERATION_CODES
@@ -51,15 +51,13 @@ class AgentContext:
     """The run to attach to again, where the upstream has such."""
     keep_upstream: bool = False
     """Set before the generator is closed if another attempt may want to attach to the upstream's run."""
+    orphan: str = ""
+    """Set by the upstream once it is closed: a run of its own that it could not cancel."""
 
     @property
     def headers(self) -> dict[str, str]:
         """What calls upstream say about where they come from; the request id is a fresh one for every call."""
-        return {
-            "x-request-id": uuid4().hex,
-            "x-tailrace-message": quote(self.ref.message_id),
-            "x-tailrace-attempt": str(self.attempt),
-        }
+        return call_headers(self.ref, self.attempt)
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -69,6 +67,24 @@ class AgentContext:
     def add_usage(self, usage: Usage) -> None:
         """Count the tokens of one model call towards the message."""
         self.report(usage)
+
+
+def call_headers(ref: MessageRef, attempt: int) -> dict[str, str]:
+    """Return what one call upstream says about where it comes from."""
+    return {
+        "x-request-id": uuid4().hex,
+        "x-tailrace-message": quote(ref.message_id),
+        "x-tailrace-attempt": str(attempt),
+    }
+
+
+@runtime_checkable
+class CancelsRuns(Protocol):
+    """What an upstream can do whose runs outlive their connections."""
+
+    async def cancel_run(self, run_id: str, headers: Mapping[str, str]) -> bool:
+        """Have a run end upstream, trying a few times; return whether it is over. Takes some seconds at most."""
+        ...
 
 
 class Upstream(Protocol):

@@ -9,10 +9,12 @@ import httpx2
 import openai
 from openai import DefaultAioHttpClient
 
+from shared.ids import MessageRef
+from shared.jobs import Run
 from shared.models import Models, ModelSpec
 from worker.settings import WorkerSettings
 from worker.upstreams.agent import load_agent
-from worker.upstreams.base import Upstream
+from worker.upstreams.base import CancelsRuns, Upstream, call_headers
 from worker.upstreams.chat_completions import ChatCompletions
 from worker.upstreams.responses import Responses
 from worker.upstreams.retry import RetryBudget
@@ -33,6 +35,12 @@ class Upstreams:
     def get(self, name: str) -> Upstream | None:
         """Return the upstream of that model."""
         return self._upstreams.get(name)
+
+    async def cancel(self, run: Run) -> bool:
+        """Cancel a run that nobody will attach to again; return whether it is over. Raises `InvalidId`."""
+        upstream: object = self._upstreams.get(run.model)
+        headers = call_headers(MessageRef.parse_member(run.member), run.attempt)
+        return isinstance(upstream, CancelsRuns) and await upstream.cancel_run(run.id, headers)
 
     def http(self) -> httpx.AsyncClient:
         """Return the HTTP client that agents share."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,8 @@ from worker.upstreams.sse import EventTooLong, SseSplitter
 log = logging.getLogger(__name__)
 
 CANCEL_WITHIN_S = 0.8
+_CANCEL_PAUSES_S = (0.2, 0.8, 0.0)
+_PASSING = (408, 409, 425, 429)
 _BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
 
 
@@ -65,7 +67,9 @@ class Responses:
             if reader.usage is not None:
                 context.add_usage(reader.usage)
             if self.spec.background and reader.response_id and not reader.finished and not context.keep_upstream:
-                await self._cancel(reader.response_id, context)
+                context.orphan = reader.response_id
+                if await self._cancel(reader.response_id, context.headers):
+                    context.orphan = ""
 
     async def _read(
         self, request: GenerationRequest, reader: ResponsesEvents, context: AgentContext
@@ -126,9 +130,24 @@ class Responses:
             body |= {"background": True, "store": True}
         return body
 
-    async def _cancel(self, response_id: str, context: AgentContext) -> None:
+    async def cancel_run(self, run_id: str, headers: Mapping[str, str]) -> bool:
+        """See `CancelsRuns`."""
+        for pause in _CANCEL_PAUSES_S:
+            if await self._cancel(run_id, headers):
+                return True
+            await asyncio.sleep(pause)
+        return False
+
+    async def _cancel(self, run_id: str, headers: Mapping[str, str]) -> bool:
         try:
             async with asyncio.timeout(CANCEL_WITHIN_S):
-                await self.client.responses.cancel(response_id, extra_headers=context.headers)
+                await self.client.responses.cancel(run_id, extra_headers=headers)
+        except openai.APIStatusError as error:
+            # Unknown there, or over by itself: nothing is left to cancel, and asking again would not change that.
+            gone = 400 <= error.status_code < 500 and error.status_code not in _PASSING
+            log.log(logging.INFO if gone else logging.WARNING, "cancel refused", extra={"status": error.status_code})
+            return gone
         except (TimeoutError, *_BROKEN) as error:
             log.warning("upstream's run not cancelled", extra={"reason": type(error).__name__})
+            return False
+        return True

@@ -12,6 +12,7 @@ from hypothesis.stateful import initialize, rule
 
 from shared.cursor import Cursor
 from shared.log.keys import log_keys
+from shared.log.log import MOST_REFUNDS
 from shared.log.types import (
     Claimed,
     Created,
@@ -194,8 +195,11 @@ class LogMachine(Stage):
 
     def release(self) -> None:
         worker = self.worker()
-        expected = self.reference.release(worker.claim)
-        self.same("release", self.run(self.log.release(worker.own)), "ok " if expected == "ok" else expected)
+        refund = self.dice.random() < 0.7
+        expected = self.reference.release(worker.claim, MOST_REFUNDS if refund else 0)
+        self.same(
+            "release", self.run(self.log.release(worker.own, refund=refund)), "ok " if expected == "ok" else expected
+        )
 
     def restore(self) -> None:
         """By anybody: that a late owner must not even try only saves it the way."""

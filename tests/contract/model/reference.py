@@ -34,6 +34,7 @@ class Record:
     token: str = ""
     leased: bool = False
     attempts: int = 0
+    handed_back: int = 0
     stop: str | None = None
     decided: str | None = None
     finisher: str = ""
@@ -195,12 +196,13 @@ class Reference:
         self._end(claim.message, owned, claim.epoch, ending)
         return f"ok {owned.state}"
 
-    def release(self, claim: Claim) -> str:
+    def release(self, claim: Claim, most_refunds: int) -> str:
         owned = self._owned(claim)
         if isinstance(owned, str):
             return owned
         owned.state, owned.token, owned.leased = "queued", "", False
-        owned.attempts -= 1
+        owned.handed_back += 1
+        owned.attempts -= owned.handed_back <= most_refunds
         return "ok"
 
     # -- what ends a message

@@ -136,5 +136,13 @@ def test_usage_adds_up() -> None:
 def test_every_content_event_is_an_event() -> None:
     assert set(typing.get_args(ev.ContentEvent)) < set(typing.get_args(ev.Event))
     controls = set(typing.get_args(ev.Event)) - set(typing.get_args(ev.ContentEvent))
-    assert {kind.__name__ for kind in controls} == {"Created", "Attempt", "Reset", "Upstream", "End", "Unknown"}
+    assert {kind.__name__ for kind in controls} == {
+        "Created",
+        "Attempt",
+        "Reset",
+        "Upstream",
+        "UsageSoFar",
+        "End",
+        "Unknown",
+    }
     assert all(issubclass(kind, msgspec.Struct) for kind in controls)

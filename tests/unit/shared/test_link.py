@@ -282,3 +282,22 @@ async def test_a_cancelled_close_stays_cancelled(redis_url: str) -> None:
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
+
+
+async def test_a_redis_that_cannot_write_to_its_disk_is_waited_for(start_redis: Start, open_link: Open) -> None:
+    link = await open_link(start_redis(args=["--dir", "/proc"]).url)
+    await link.call("SET", "a", "0")
+    await link.call("CONFIG", "SET", "save", "3600 1")
+    await link.call("BGSAVE")
+
+    async def broken() -> bool:
+        return b"rdb_last_bgsave_status:err" in await link.call("INFO", "persistence")
+
+    await wait_until(broken, what="a save that failed")
+    with pytest.raises(Unavailable):
+        await link.call("SET", "a", "1", deadline_s=0.2)
+    with pytest.raises(Unavailable):
+        await link.script(WRITE, ("a",), ("1",), deadline_s=0.2)
+    waiting = asyncio.create_task(link.call("SET", "a", "2", deadline_s=10))
+    await link.call("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+    assert await waiting == b"OK"

@@ -12,7 +12,7 @@ from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.ending import end_unowned, failure
-from shared.log.keys import DUE
+from shared.log.keys import DUE, log_keys
 from shared.log.log import Log
 from shared.log.types import Meta
 from shared.message import decode_message
@@ -119,20 +119,22 @@ async def test_an_exhausted_message_is_ended_with_its_parts_closed(
     assert await log.active(ref.tenant, ref.chat_id) is None
 
 
-async def test_a_stopped_message_is_ended_even_before_its_first_event(log: Log, ref: MessageRef) -> None:
+async def test_a_stopped_message_is_ended_even_before_its_first_event(log: Log, link: Link, ref: MessageRef) -> None:
     await created(log, ref)
     await log.stop(ref)
-    reply = await end_unowned(log, await seen(log, ref), "aborted", None)
+    reply = await end_unowned(log, Dispatcher(link), await seen(log, ref), "aborted", None)
     assert reply.status == "ok"
     events = [entry.event for entry in await log.read_all(ref)]
     assert events[1:] == [ev.Start(ref.message_id), ev.Abort(), ev.End("aborted")]
 
 
-async def test_ending_a_message_that_was_claimed_meanwhile_changes_nothing(log: Log, ref: MessageRef) -> None:
+async def test_ending_a_message_that_was_claimed_meanwhile_changes_nothing(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
     await created(log, ref)
     old = await seen(log, ref)
     await claim(log, ref)
-    assert (await end_unowned(log, old, "aborted", None)).status == "moved"
+    assert (await end_unowned(log, Dispatcher(link), old, "aborted", None)).status == "moved"
     assert (await seen(log, ref)).state == "running"
 
 
@@ -156,3 +158,29 @@ async def test_a_message_lost_with_all_of_redis_is_left(log: Log, link: Link, re
     await log.watch(ref, -1)
     await reaper.reap()
     assert not await due(link, ref)
+
+
+async def test_what_names_no_message_or_has_no_record_keeps_nobody_else_waiting(
+    log: Log, link: Link, ref: MessageRef, reaper: Reaper
+) -> None:
+    await started(log, ref)
+    await run_out(link, ref)
+    for member in (b"nonsense", b"a/b/=zz", b"\xff/b/c"):
+        await link.call("ZADD", DUE, 1, member)
+    odd = replace(ref, message_id="odd")
+    await link.call("SET", log_keys(odd).meta, "no record at all")
+    for each in (odd, ref):
+        await log.watch(each, -1)
+    await reaper.reap()
+    assert await Dispatcher(link).depth() == 1
+    assert set(await link.call("ZRANGE", DUE, 0, -1)) == {odd.member.encode(), ref.member.encode()}
+
+
+async def test_a_key_that_only_looks_like_a_records_does_not_stop_the_sweep(
+    log: Log, link: Link, ref: MessageRef, reaper: Reaper
+) -> None:
+    await created(log, ref)
+    await link.call("DEL", DUE)
+    await link.call("HSET", "tr:of-somebody-else:meta", "st", "running")
+    await reaper.sweep_once()
+    assert await due(link, ref)

@@ -56,6 +56,7 @@ def test_plain_text_is_continued_where_the_model_can() -> None:
 @pytest.mark.parametrize(
     ("events", "params", "spec", "expected"),
     [
+        ([*PARTIAL, ev.UsageSoFar(ev.Usage(1, 2, 3))], {}, {}, "continue"),
         (PARTIAL, {}, {"prefill": False}, "restart"),
         (PARTIAL, {}, {"recovery": "restart"}, "restart"),
         (PARTIAL, {}, {"recovery": "fail"}, "give up"),
@@ -173,6 +174,6 @@ def test_a_replay_after_a_cut_anywhere_adds_exactly_what_is_missing(
         for at in range(0, len(event.delta), pieces)
     ]
     source = recut if not any(isinstance(event, ev.SourceUrl) for event in events) else events
-    skip = Skip([*BEGIN[:2], ev.Upstream("r"), *logged])
+    skip = Skip([*BEGIN[:2], ev.Upstream("r"), *logged, ev.UsageSoFar(ev.Usage(1, 2, 3))])
     fresh = [event for out in write([ev.Upstream("r"), *source]) if (event := skip.feed(out)) is not None]
     assert fold([*logged, *fresh]) == fold(whole)

@@ -252,7 +252,7 @@ async def test_a_release_writes_what_waits_and_hands_the_attempt_back(log: Log, 
     async with pen(log, ref) as p:
         p.say("all of this")
         await end_task(p.task)
-        await p.writer.release()
+        await p.writer.release(refund=True)
     meta = await seen(log, ref)
     assert (meta.state, meta.attempts) == ("queued", 0)
     assert await said(log, ref) == "all of this"
@@ -287,3 +287,26 @@ async def test_where_replicas_count_the_outcome_is_decided_before_the_end(
     events = [entry.event for entry in await log.read_all(ref)]
     assert events[-1] == ev.End("done", 1)
     assert fold(events).text == "x"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_comes_while_the_message_is_ended_or_handed_back_is_left_out(
+    log: Log, ref: MessageRef, ends: bool
+) -> None:
+    async with pen(log, ref) as p:
+        p.say("before")
+        await end_task(p.task)
+        ending = asyncio.create_task(p.writer.finish("done", ev.End("done", 1)) if ends else released(p.writer))
+        await asyncio.sleep(0)  # it has begun
+        while not ending.done():
+            p.say("late")
+            await asyncio.sleep(0)
+        await ending
+        p.say("late")
+        assert not p.writer.ledger.has_waiting
+    assert await said(log, ref) == "before"
+
+
+async def released(writer: Writer) -> str:
+    await writer.release(refund=True)
+    return ""

@@ -1,0 +1,101 @@
+"""One attempt against a real Redis: what it does when its writing breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from shared import events as ev
+from shared.dispatch import Dispatcher
+from shared.ids import MessageRef
+from shared.jobs import GenerationRequest
+from shared.link import Link
+from shared.log.keys import log_keys
+from shared.log.log import Log
+from shared.log.types import Entry
+from shared.models import ModelSpec
+from tests.support.log import claim, created, marker, seen
+from tests.support.wait import wait_until
+from worker.generate import Cause, Deadlines, Generation, Parts
+from worker.lease import Lease
+from worker.ledger import Ledger
+from worker.metrics import Metrics
+from worker.recovery import Plan
+from worker.upstreams.base import AgentContext
+from worker.writer import Writer, WriterLimits
+
+LEASE_MS = 60_000
+REQUEST = GenerationRequest("m", [])
+
+
+class Model:
+    """An upstream that says one word after another, when it is told to, and notes when it is closed."""
+
+    def __init__(self) -> None:
+        self.words: asyncio.Queue[str] = asyncio.Queue()
+        self.closed = False
+
+    async def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        try:
+            while True:
+                yield ev.TextDelta("", await self.words.get())
+        finally:
+            self.closed = True
+
+
+async def generation(log: Log, link: Link, ref: MessageRef, upstream: Any) -> Generation:
+    """Return a first attempt at a new message, claimed."""
+    await created(log, ref)
+    entries: list[Entry] = await log.read_all(ref)
+    own = await claim(log, ref, lease_ms=LEASE_MS)
+    metrics = Metrics()
+    parts = Parts(log, Dispatcher(link), metrics, upstream, ModelSpec(name="m"), set())
+    plan = Plan("first", "start", entries, [entry.event for entry in entries])
+    made = Generation(own, REQUEST, plan, parts, Deadlines(60, 60, 60))
+    ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=1_000_000, max_entries=1_000)
+    writer = Writer(
+        log,
+        own,
+        ledger,
+        await log.backup(ref),
+        Lease(LEASE_MS, LEASE_MS // 4, asyncio.get_running_loop().time()),
+        WriterLimits(262_144, 0.0, 262_144, 2.0),
+        channel="tr:worker:w",
+        signal=made.signal,
+        metrics=metrics,
+    )
+
+    def no_client() -> Any:
+        raise AssertionError("no HTTP client here")
+
+    made.use(writer, AgentContext(ref, 1, None, no_client, made.add_usage))
+    return made
+
+
+async def test_an_attempt_whose_writing_breaks_ends_at_once(log: Log, link: Link, ref: MessageRef) -> None:
+    model = Model()
+    running = asyncio.create_task((await generation(log, link, ref, model)).run())
+    model.words.put_nowait("one")
+
+    async def written() -> bool:
+        return len(await log.read_all(ref)) > 2
+
+    await wait_until(written)
+    await link.call("SET", log_keys(ref).stream, "no stream any more")
+    model.words.put_nowait("two")
+    assert await asyncio.wait_for(running, 5) == "abandoned"
+    assert model.closed
+
+
+@pytest.mark.parametrize(("cause", "attempts"), [("drain", 0), ("cut_off", 1)])
+async def test_only_a_drain_gives_the_attempt_back(
+    log: Log, link: Link, ref: MessageRef, cause: Cause, attempts: int
+) -> None:
+    attempt = await generation(log, link, ref, Model())
+    attempt.interrupt(cause)
+    assert await attempt.run() == "released"
+    meta = await seen(log, ref)
+    assert (meta.state, meta.attempts) == ("queued", attempts)

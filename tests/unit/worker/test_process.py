@@ -1,0 +1,34 @@
+"""The worker process as a whole: what it does when a part of it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared.models import Models, ModelSpec
+from worker.main import WorkerProcess
+from worker.settings import WorkerSettings
+
+
+async def test_a_worker_without_one_of_its_tasks_leaves(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = WorkerSettings(redis_url=redis_url, worker_drain_s=0)
+    process = WorkerProcess(settings, Models([ModelSpec(name="m", base_url="http://127.0.0.1:1/v1")]))
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(process.queue, "run", broken)
+    with pytest.raises(RuntimeError, match="queue"):
+        await asyncio.wait_for(process.run(), 20)
+
+
+async def test_a_taken_health_port_is_said_at_the_start(redis_url: str) -> None:
+    taken = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
+    settings = WorkerSettings(redis_url=redis_url, worker_health_port=port)
+    process = WorkerProcess(settings, Models([ModelSpec(name="m", base_url="http://127.0.0.1:1/v1")]))
+    with pytest.raises(OSError, match="address already in use"):
+        await asyncio.wait_for(process.run(), 20)
+    taken.close()
+    await taken.wait_closed()
