@@ -194,13 +194,15 @@ class Hub:
         for channel in dirty:
             channel.flush(now)
 
-    def break_at(self) -> float:
-        """Return when a connection that begins now shall rotate: jittered, so that nothing happens all at once."""
+    def break_at(self, wire: Wire) -> float:
+        """Return when a connection that begins now shall break: jittered, so that nothing happens all at once."""
+        if wire.breaks != "often":
+            return self._drained_at
         now = asyncio.get_running_loop().time()
         return min(now + self.settings.rotate_s * uniform(0.75, 1.25), self._drained_at)
 
     def drain(self, window_s: float) -> None:
-        """Rotate every connection within `window_s`, at times spread over it."""
+        """Break every connection within `window_s`, at times spread over it."""
         now = asyncio.get_running_loop().time()
         self._drained_at = now + window_s
         for viewer in self.viewers:

@@ -162,7 +162,7 @@ class LogStream:
             cursor=await self._send_snapshot(sink) if self._snapshot else self._after,
             skip=self._skip,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
-            break_at=hub.break_at(),
+            break_at=hub.break_at(self._wire),
             restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,
         )
 
