@@ -11,8 +11,8 @@ from typing import Literal
 
 from starlette.types import Receive
 
+from gateway.live.finding import restoring_s
 from gateway.live.hub import Hub
-from gateway.live.streaming import RESTORE_GRACE_S
 from gateway.live.viewer import Viewer
 from gateway.protocols.base import Wire
 from shared.ids import MessageRef
@@ -52,7 +52,7 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
             cursor=None if meta is None else meta.cursor,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
             break_at=float("inf"),
-            restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,
+            restoring_s=restoring_s(hub),
         )
         listening = asyncio.create_task(_listen(receive, viewer))
         try:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.principal import Principal
-from gateway.live.streaming import RESTORE_GRACE_S
+from gateway.live.finding import restoring_s
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
@@ -182,7 +182,7 @@ async def cancel_response(request: Request) -> Response:
     services, who, stored = await _find(request)
     if await stop(services, who, stored.ref) == "stopping":
         # Its worker confirms, or loses its lease: nobody is told "cancelled" while it may still be writing.
-        until = asyncio.get_running_loop().time() + services.hub.settings.lease_s + RESTORE_GRACE_S
+        until = asyncio.get_running_loop().time() + restoring_s(services.hub)
         await wait_end(services.hub, stored.ref, request.receive, until=until)
     return await _answer(services, who, stored)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.access.principal import Principal
+from gateway.live.finding import LOOK_EVERY_S, find_message, restoring_s
 from gateway.protocols.ui_message_stream import NAME, prologue, ui_message_id
 from gateway.services import Services
 from gateway.ui.ui_position import parse_run_id
 from shared import events as ev
+from shared.errors import NotFound
 from shared.ids import MessageRef
 
 
@@ -33,10 +37,25 @@ async def latest(services: Services, who: Principal, chat_id: str) -> MessageRef
     return await services.index.latest(who, chat_id) if active is None else who.ref(chat_id, active)
 
 
+async def find_latest(services: Services, who: Principal, chat_id: str) -> MessageRef:
+    """Return the same for a viewer who has a part of it: waits for an owner that may yet restore it.
+
+    Raises `NotFound` or `Gone`.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + restoring_s(services.hub)
+    while (ref := await latest(services, who, chat_id)) is None:
+        if loop.time() >= end:
+            raise NotFound("no such message")
+        await asyncio.sleep(LOOK_EVERY_S)
+    await find_message(services.hub, ref, patient=True)
+    return ref
+
+
 async def undelivered(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
     """Return the message that the chat's viewers have still to get: the one in flight, or an end that nobody got.
 
-    Not one that was stopped: whoever stopped it knows.
+    Not one that was stopped (whoever stopped it knows), nor one whose log is no longer kept.
     """
     ref = await latest(services, who, chat_id)
     if ref is None:
@@ -44,15 +63,7 @@ async def undelivered(services: Services, who: Principal, chat_id: str) -> Messa
     meta = await services.log.meta(ref)
     if meta is None or (meta.terminal and (meta.told or meta.state in ("aborted", "deleted"))):
         return None
-    return ref
-
-
-async def is_kept(services: Services, ref: MessageRef) -> bool:
-    """Whether the message's log is there, or may come back: then waiting for it is the stream's business."""
-    meta = await services.log.meta(ref)
-    if meta is None or meta.state == "deleted":
-        return False
-    return not meta.terminal or bool(await services.log.read(ref, None, 1))
+    return ref if not meta.terminal or await services.log.read(ref, None, 1) else None
 
 
 async def _created(services: Services, ref: MessageRef) -> ev.Created | None:
