@@ -11,7 +11,9 @@ from gateway.services import Services
 from gateway.ui.ui_position import parse_run_id
 from shared import events as ev
 from shared.errors import NotFound
+from shared.feed import needs_action
 from shared.ids import MessageRef
+from shared.log.types import Meta
 
 
 async def base_of(services: Services, ref: MessageRef) -> int:
@@ -61,9 +63,25 @@ async def undelivered(services: Services, who: Principal, chat_id: str) -> Messa
     if ref is None:
         return None
     meta = await services.log.meta(ref)
-    if meta is None or (meta.terminal and (meta.told or meta.state in ("aborted", "deleted"))):
+    if meta is None or (meta.terminal and (meta.state in ("aborted", "deleted") or await _is_over(services, meta))):
         return None
     return ref if not meta.terminal or await services.log.read(ref, None, 1) else None
+
+
+async def _is_over(services: Services, meta: Meta) -> bool:
+    """Whether an end that somebody got is given to nobody any more.
+
+    What the network acknowledged may be in a proxy's memory, or in another tab. So for a grace period the whole
+    answer is given once more: that shows what is there already, while the other mistake leaves half an answer for
+    good. Not so where a second time would do something twice: a client that resumes whenever it is shown an error
+    would go round and round, and one that gets its tool calls again runs them again.
+    """
+    if not meta.told:
+        return False
+    if meta.state != "done" or meta.now - meta.told_at >= services.settings.end_grace_s * 1000:
+        return True
+    final = await services.log.final(meta.ref)
+    return final is None or needs_action(final)
 
 
 async def _created(services: Services, ref: MessageRef) -> ev.Created | None:

@@ -247,7 +247,7 @@ class Log:
         return cast("bytes | None", await self._link.call("HGET", log_keys(ref).meta, "req"))
 
     async def tell(self, ref: MessageRef) -> None:
-        """Write down that somebody has got the end, if the message has ended; once or often."""
+        """Write down when somebody first got the end, if the message has ended; once or often."""
         await self._script("tell", log_keys(ref).tuple, ())
 
     async def tombstone(self, ref: MessageRef) -> str | None:
@@ -364,7 +364,7 @@ def _meta(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:
         deadline=number("dl"),
         decided=fields["ost"],
         drained=fields["drained"] is not None,
-        told=fields["told"] is not None,
+        told_at=number("told"),
         now=now,
     )
 

@@ -60,7 +60,7 @@ async def test_a_cut_in_mid_answer_resumes_live(chat: UiChat, other: httpx.Async
 async def test_a_finished_answer_is_delivered_once(chat: UiChat) -> None:
     await chat.whole()
     await chat.answered()
-    await wait_until(chat.told)
+    await chat.outlive_grace()
     response, events = await chat.get()
     assert (response.status_code, events, "content-length" in response.headers) == (204, [], False)
 
@@ -73,7 +73,7 @@ async def test_an_end_that_nobody_got_is_delivered_and_then_done_with(chat: UiCh
     await late.end()
     _, events = await late.get()
     assert kinds(events)[-2:] == ["finish", "[DONE]"]
-    await wait_until(late.told)
+    await late.outlive_grace()
     assert (await late.get())[0].status_code == 204
 
 
