@@ -145,9 +145,9 @@ class _Unstored:
         await _forget(self._services, self._ref)
 
 
-async def _find(request: Request) -> tuple[Services, Principal, Stored]:
+async def _find(request: Request, *, patient: bool = False) -> tuple[Services, Principal, Stored]:
     services, who = context(request)
-    stored = await find_response(services, who, path_id(request, "response_id"))
+    stored = await find_response(services, who, path_id(request, "response_id"), patient=patient)
     if stored.meta.terminal and not stored.options.store:
         raise missing(stored.ref.message_id)
     return services, who, stored
@@ -159,9 +159,9 @@ async def _answer(services: Services, who: Principal, stored: Stored) -> Respons
 
 
 async def retrieve_response(request: Request) -> Response | ASGIApp:
-    services, who, stored = await _find(request)
-    have = _have(request)
-    if request.query_params.get("stream", "").lower() not in ("true", "1"):
+    have, streamed = _have(request), request.query_params.get("stream", "").lower() in ("true", "1")
+    services, who, stored = await _find(request, patient=streamed and have is not None)
+    if not streamed:
         return await _answer(services, who, stored)
     check_room(services)
     return await stream_from(services, stored.ref, WIRE, have)
