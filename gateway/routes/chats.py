@@ -31,11 +31,11 @@ from gateway.routes.request import (
     path_id,
     position_of,
 )
-from gateway.routes.streams import StartedStream, stream
+from gateway.routes.streams import ResumedStream, StartedStream, stream, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.start import Started, start
 from gateway.stop import StopState, stop
-from shared.errors import Gone
+from shared.errors import Gone, Unavailable
 from shared.ids import MAX_ID_BYTES
 from shared.jobs import GenerationRequest
 
@@ -98,8 +98,14 @@ async def view_chat(request: Request) -> Response:
 async def stream_chat(request: Request) -> Response | ASGIApp:
     services, who = context(request)
     position = position_of(request)
-    ref = await chat_stream(services, who, path_id(request, "chat_id"), position.after)
-    return Response(status_code=204, headers=NO_STORE) if ref is None else stream(services, ref, position)
+    chat_id = path_id(request, "chat_id")
+    try:
+        ref = await chat_stream(services, who, chat_id, position.after)
+    except Unavailable:
+        return turn_away
+    if ref is None:
+        return Response(status_code=204, headers=NO_STORE)
+    return ResumedStream(stream(services, ref, position))
 
 
 async def view_message(request: Request) -> Response:
@@ -109,7 +115,7 @@ async def view_message(request: Request) -> Response:
 
 async def stream_message(request: Request) -> Response | ASGIApp:
     services, who = context(request)
-    return stream(services, message_ref(request, who), position_of(request))
+    return ResumedStream(stream(services, message_ref(request, who), position_of(request)))
 
 
 async def stop_message(request: Request) -> Response:
