@@ -202,11 +202,12 @@ class Hub:
         return min(now + self.settings.rotate_s * uniform(0.75, 1.25), self._drained_at)
 
     def drain(self, window_s: float) -> None:
-        """Break every connection within `window_s`, at times spread over it."""
+        """Break every connection within `window_s`: streams spread over it, what waits for an end last."""
         now = asyncio.get_running_loop().time()
         self._drained_at = now + window_s
         for viewer in self.viewers:
-            viewer.break_at = min(viewer.break_at, now + uniform(0.0, window_s))
+            within = window_s if viewer.wire.breaks == "last" else uniform(0.0, window_s)
+            viewer.break_at = min(viewer.break_at, now + within)
 
     # -- the link
 

@@ -20,7 +20,7 @@ from shared.ids import MessageRef
 Waited = Literal["ended", "broken", "left", "late"]
 
 
-_QUIET = Wire(name="quiet", frame=lambda entry_id, raw: b"")
+_QUIET = Wire(name="quiet", frame=lambda entry_id, raw: b"", breaks="last")
 
 
 class _NoSink:
@@ -51,7 +51,7 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
             _NoSink(),
             cursor=None if meta is None else meta.cursor,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
-            break_at=float("inf"),
+            break_at=hub.break_at(_QUIET),
             restoring_s=restoring_s(hub),
         )
         listening = asyncio.create_task(_listen(receive, viewer))

@@ -32,7 +32,7 @@ class Breaking(bytes):
     """An event before which the connection breaks, so that the client comes back and is given another beginning."""
 
 
-Breaks = Literal["often", "in_drain"]
+Breaks = Literal["often", "in_drain", "last"]
 """When a healthy connection is broken: see `Wire.breaks`."""
 
 Over = Literal["ended", "broken"]
@@ -84,7 +84,8 @@ class Wire:
     prologue: what a connection begins with, given its own reconnect delay in ms; never a whole SSE block,
     because some clients choke on a block without data.
     breaks: `often` (`rotate_s`, and in a drain) only where clients come back by themselves and go on where they were;
-    to others a break is an error that somebody sees, so they meet one only when their gateway leaves.
+    to others a break is an error that somebody sees, so they meet one only when their gateway leaves. `last`: not
+    before the drain is over, for what has nothing to show for itself until its end.
     settles: its clients have no cursor to come back with, so that an end which one of them got is written down.
     """
 
