@@ -71,7 +71,9 @@ class GatewaySettings(SharedSettings):
     end_grace_s: float = Field(
         30.0, ge=0, description="How long an end that was delivered is still given to AI SDK clients without a cursor."
     )
-    rotate_s: float = Field(600.0, gt=0, description="A stream whose clients reconnect by themselves (native, feed, WebSocket) is broken this often, jittered.")
+    rotate_s: float = Field(
+        600.0, gt=0, description="After so long, jittered, a native, feed or WebSocket stream is asked to reconnect."
+    )
     drain_delay_s: float = Field(
         0.0, ge=0, description="On SIGTERM, how long to serve on, unready, before the first stream is asked to leave."
     )

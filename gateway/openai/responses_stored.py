@@ -52,9 +52,7 @@ class Stored(msgspec.Struct, frozen=True):
         return options_of(self.request)
 
 
-async def find_response(
-    services: Services, who: Principal, response_id: str, *, patient: bool = False
-) -> Stored:
+async def find_response(services: Services, who: Principal, response_id: str, *, patient: bool = False) -> Stored:
     """Return the caller's response of that id; raise `ApiError` (404).
 
     `patient`: the caller has a part of it, so one that Redis has lost is waited for while it may be restored.

@@ -192,6 +192,7 @@ async def delete_response(request: Request) -> Response:
     if not await services.log.delete(stored.ref):
         raise missing(stored.ref.message_id)
     await services.index.remove(who, stored.ref.member)
+    await services.feed.deleted(stored.ref)
     return json_answer(DeletedResponse(stored.ref.message_id))
 
 

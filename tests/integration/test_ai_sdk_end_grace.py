@@ -39,7 +39,9 @@ async def chat(gateway: LiveGateway, log: Log, link: Link) -> AsyncIterator[UiCh
         yield opened
 
 
-async def test_who_is_cut_off_behind_a_proxy_that_took_the_end_is_made_whole(gateway: LiveGateway, chat: UiChat) -> None:
+async def test_who_is_cut_off_behind_a_proxy_that_took_the_end_is_made_whole(
+    gateway: LiveGateway, chat: UiChat
+) -> None:
     address = httpx.URL(gateway.url)
     fault = Fault(match=b"GET ", cut_after=3, of=b"data: ", how="silence")
     async with FaultProxy([(str(address.host), int(address.port or 0))], fault) as proxy:

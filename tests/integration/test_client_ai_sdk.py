@@ -47,7 +47,6 @@ class Stage:
             (key,) = client.keys(f"tr:{{*{quote(chat_id)}}}:*:meta")
             return {name.decode(): value.decode() for name, value in client.hgetall(key).items()}
 
-
     def settled(self, chat_id: str) -> bool:
         """Whether the end was got, and the grace after that is over."""
         told = self.record(chat_id).get("told")

@@ -1,4 +1,4 @@
-"""Which streams a healthy gateway breaks, and which it leaves alone: a break is nothing only to who comes back by itself."""
+"""Which streams a healthy gateway breaks: those whose clients come back by themselves, to whom a break is nothing."""
 
 from __future__ import annotations
 
