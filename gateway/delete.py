@@ -1,4 +1,4 @@
-"""Owns the use case "delete": forget the content at once, and have the model stop writing it."""
+"""Owns the use case "delete": forget the content at once, have the model stop writing it, and tell the user's feed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ async def delete(services: Services, ref: MessageRef) -> bool:
     deleted = await services.log.delete(ref)
     if deleted:
         await have_cancelled(services.dispatcher, run)
+        await services.feed.deleted(ref)
     return deleted
 
 

@@ -11,7 +11,7 @@ import asyncio
 from gateway.access.principal import Principal
 from shared.ids import MessageRef
 from shared.link import Link
-from shared.log.keys import last_key, user_key
+from shared.log.keys import user_key
 from shared.log.log import Log
 from shared.log.types import Meta
 
@@ -25,12 +25,11 @@ MOST_REMEMBERED = 10_000
 class UserIndex:
     """The indexes of all users, in Redis."""
 
-    def __init__(self, link: Link, log: Log, *, keep_s: int, latest_s: int) -> None:
-        """`keep_s`: the longest that a message can be in flight, and then some; `latest_s`: that it can be read."""
+    def __init__(self, link: Link, log: Log, *, keep_s: int) -> None:
+        """`keep_s`: the longest that a message can be in flight, and then some."""
         self._link = link
         self._log = log
         self._keep_s = keep_s
-        self._latest_s = latest_s
         self._looked: dict[str, float] = {}
 
     @staticmethod
@@ -39,14 +38,13 @@ class UserIndex:
         return user_key(who.scope, who.user)
 
     async def add(self, who: Principal, ref: MessageRef, now_s: float) -> None:
-        """Note a started message, as in flight and as its chat's latest."""
+        """Note a started message."""
         key = self._key(who)
         call = self._link.call
         await asyncio.gather(
             call("ZADD", key, f"{now_s:.3f}", ref.member),
             call("ZREMRANGEBYSCORE", key, "-inf", f"{now_s - self._keep_s:.3f}"),
             call("PEXPIRE", key, self._keep_s * 1000),
-            call("SET", last_key(ref.tenant, ref.chat_id), ref.message_id, "PX", self._latest_s * 1000),
         )
 
     async def remove(self, who: Principal, *members: str) -> None:
@@ -86,5 +84,5 @@ class UserIndex:
 
     async def latest(self, who: Principal, chat_id: str) -> MessageRef | None:
         """Return the chat's latest message, running or over, None if it is not known (any more)."""
-        raw = await self._link.call("GET", last_key(who.scope, chat_id))
-        return None if raw is None else who.ref(chat_id, raw.decode())
+        latest = await self._log.latest(who.scope, chat_id)
+        return None if latest is None else who.ref(chat_id, latest)

@@ -68,8 +68,7 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
         pulse.open()
         stack.push_async_callback(pulse.close)
         metrics.observe(hub, link)
-        in_flight_s = settings.message_deadline_s
-        index = UserIndex(link, log, keep_s=in_flight_s + settings.replay_s, latest_s=in_flight_s + settings.retain_s)
+        index = UserIndex(link, log, keep_s=settings.message_deadline_s + settings.replay_s)
         tickets = Tickets(
             link,
             secret=settings.ticket_secret.get_secret_value(),

@@ -72,7 +72,12 @@ class GatewaySettings(SharedSettings):
     max_viewers: int = Field(20_000, ge=1, description="Streams that one gateway serves at a time.")
     retry_ms: int = Field(500, ge=1, description="Base of the delay that viewers are told before a reconnect.")
 
-    rotate_s: float = Field(600.0, gt=0, description="A stream is asked to reconnect after this long, jittered.")
+    end_grace_s: float = Field(
+        30.0, ge=0, description="How long an end that was delivered is still given to AI SDK clients without a cursor."
+    )
+    rotate_s: float = Field(
+        600.0, gt=0, description="After so long, jittered, a native, feed or WebSocket stream is asked to reconnect."
+    )
     drain_delay_s: float = Field(
         0.0, ge=0, description="On SIGTERM, how long to serve on, unready, before the first stream is asked to leave."
     )

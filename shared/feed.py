@@ -106,7 +106,7 @@ class Feed:
 
     async def ended(self, ref: MessageRef, state: Literal["done", "failed", "aborted"], final: bytes) -> None:
         """Tell that a generation is over; `final` is the stored final message."""
-        await self._add(ref, Ended(ref.chat_id, ref.message_id, int(self._clock()), state, _needs_action(final)))
+        await self._add(ref, Ended(ref.chat_id, ref.message_id, int(self._clock()), state, needs_action(final)))
 
     async def deleted(self, ref: MessageRef) -> None:
         """Tell that a message was deleted."""
@@ -136,7 +136,8 @@ class Feed:
         return lines[1:] if lines and lines[0][0] == after else None
 
 
-def _needs_action(final: bytes) -> bool:
+def needs_action(final: bytes) -> bool:
+    """Whether a stored final message has called tools whose outputs it waits for."""
     try:
         return any(part.type == "tool" and part.state == "input-available" for part in _final.decode(final).parts)
     except msgspec.DecodeError:

@@ -1,6 +1,7 @@
 """Owns what SIGTERM does: a deploy is ordinary churn, a little denser.
 
-Streams rotate all the time (`rotate_s`), so every client knows how to come back. On SIGTERM, in this order:
+Streams whose clients come back by themselves rotate all the time (`rotate_s`); of the others, this is the only break
+that a healthy gateway makes. On SIGTERM, in this order:
 
 1. readiness turns off, and the gateway goes on serving everything, new streams included: balancers need a
    moment to notice (Kubernetes: the preStop delay comes before the signal, so this moment may be 0);

@@ -70,7 +70,7 @@ class FeedViewer:
         self._ping = b""
         self._stop: Outcome | None = None
         self._sending_since: float | None = None
-        self.break_at = hub.break_at()
+        self.break_at = hub.break_at(self.wire)
         self.last_write = self._loop.time()
 
     async def run(self) -> Outcome:

@@ -200,17 +200,20 @@ class Hub:
         for channel in dirty:
             channel.flush(now)
 
-    def break_at(self) -> float:
-        """Return when a connection that begins now shall rotate: jittered, so that nothing happens all at once."""
+    def break_at(self, wire: Wire) -> float:
+        """Return when a connection that begins now shall break: jittered, so that nothing happens all at once."""
+        if wire.breaks != "often":
+            return self._drained_at
         now = asyncio.get_running_loop().time()
         return min(now + self.settings.rotate_s * uniform(0.75, 1.25), self._drained_at)
 
     def drain(self, window_s: float) -> None:
-        """Rotate every connection within `window_s`, at times spread over it."""
+        """Break every connection within `window_s`: streams spread over it, what waits for an end last."""
         now = asyncio.get_running_loop().time()
         self._drained_at = now + window_s
         for viewer in self.viewers:
-            viewer.break_at = min(viewer.break_at, now + uniform(0.0, window_s))
+            within = window_s if viewer.wire.breaks == "last" else uniform(0.0, window_s)
+            viewer.break_at = min(viewer.break_at, now + within)
 
     # -- the link
 

@@ -118,7 +118,7 @@ class SocketSession:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sending_since: float | None = None
         self.outbox = Outbox(services.settings.viewer_buffer_bytes)
-        self.break_at = services.hub.break_at()
+        self.break_at = services.hub.break_at(self.wire)
         self.last_write = self._loop.time()
 
     async def run(self) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.live.expiry import until_expiry
+from gateway.live.finding import find_message, restoring_s
 from gateway.live.hub import Hub
 from gateway.live.tail import Tail
 from gateway.live.transport import BrokenOff, Connection, connection_of
@@ -17,13 +18,9 @@ from gateway.live.viewer import FutureCursor, Outcome, Sink, Viewer
 from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
 from shared.cursor import Cursor
-from shared.errors import Gone, InvalidCursor, NotFound, Unavailable
+from shared.errors import Gone, InvalidCursor, Unavailable
 from shared.fold import Fold
 from shared.ids import MessageRef
-from shared.log.types import Meta
-
-RESTORE_GRACE_S = 2.0
-"""Beyond a lease, how long a vanished message may come back before we say that it is gone."""
 
 TAKEN_WITHIN_S = 5.0
 """How long the last bytes may take to be acknowledged before we think that they were not received."""
@@ -136,7 +133,7 @@ class LogStream:
 
     async def ready(self) -> bool:
         """Return whether there is anything to deliver; raise what the request cannot be served for."""
-        meta = await self._find()
+        meta = await find_message(self._hub, self._ref, patient=self._after is not None or self._skip > 0)
         if meta.terminal:
             if self._after == meta.cursor:
                 return False
@@ -162,24 +159,9 @@ class LogStream:
             cursor=await self._send_snapshot(sink) if self._snapshot else self._after,
             skip=self._skip,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
-            break_at=hub.break_at(),
-            restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,
+            break_at=hub.break_at(self._wire),
+            restoring_s=restoring_s(hub),
         )
-
-    async def _find(self) -> Meta:
-        """Return the record; for a client that has a cursor, wait for an owner that may yet restore it."""
-        loop = asyncio.get_running_loop()
-        patience = self._hub.settings.lease_s + RESTORE_GRACE_S if self._after is not None or self._skip else 0.0
-        end = loop.time() + patience
-        while (meta := await self._hub.log.meta(self._ref)) is None:
-            if await self._hub.log.tombstone(self._ref) is not None:
-                raise Gone("the message is over and no longer kept")
-            if loop.time() >= end:
-                raise NotFound("no such message")
-            await asyncio.sleep(0.25)
-        if meta.state == "deleted":
-            raise Gone("the message was deleted")
-        return meta
 
     async def _check_cursor(self) -> None:
         if self._strict and self._after is not None:

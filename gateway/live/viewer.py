@@ -99,7 +99,7 @@ class Viewer:
     ) -> None:
         """`cursor`: last entry it has (stateless wires); `skip`: events it has (others).
 
-        `break_at`: loop time at which the connection rotates; `restoring_s`: how long a vanished log may yet be
+        `break_at`: loop time at which the connection breaks; `restoring_s`: how long a vanished log may yet be
         restored by its owner.
         """
         self.wire = wire

@@ -11,8 +11,8 @@ from typing import Literal
 
 from starlette.types import Receive
 
+from gateway.live.finding import restoring_s
 from gateway.live.hub import Hub
-from gateway.live.streaming import RESTORE_GRACE_S
 from gateway.live.viewer import Viewer
 from gateway.protocols.base import Wire
 from shared.ids import MessageRef
@@ -20,7 +20,7 @@ from shared.ids import MessageRef
 Waited = Literal["ended", "broken", "left", "late"]
 
 
-_QUIET = Wire(name="quiet", frame=lambda entry_id, raw: b"")
+_QUIET = Wire(name="quiet", frame=lambda entry_id, raw: b"", breaks="last")
 
 
 class _NoSink:
@@ -51,8 +51,8 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
             _NoSink(),
             cursor=None if meta is None else meta.cursor,
             buffer_bytes=hub.settings.viewer_buffer_bytes,
-            break_at=float("inf"),
-            restoring_s=hub.settings.lease_s + RESTORE_GRACE_S,
+            break_at=hub.break_at(_QUIET),
+            restoring_s=restoring_s(hub),
         )
         listening = asyncio.create_task(_listen(receive, viewer))
         try:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from gateway.live.streaming import RESTORE_GRACE_S, LogStream
+from gateway.live.finding import restoring_s
+from gateway.live.streaming import LogStream
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError, generation_error
 from gateway.openai.openai_request import named, place_headers
@@ -82,7 +83,7 @@ def patience(request: Request, services: Services) -> float:
     Just before the client gives up: it would then start a second generation, of which we could not hear in time.
     """
     settings = services.settings
-    longest = float(settings.message_deadline_s + services.hub.settings.lease_s + RESTORE_GRACE_S)
+    longest = float(settings.message_deadline_s + restoring_s(services.hub))
     for name in _TIMEOUT_HEADERS:
         try:
             told = float(request.headers.get(name, ""))

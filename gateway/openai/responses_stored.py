@@ -13,12 +13,13 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.access.principal import Principal
+from gateway.live.finding import find_message
 from gateway.openai.openai_errors import ApiError
 from gateway.protocols.chat_object import assistant_message
 from gateway.protocols.openai_common import read_options
 from gateway.protocols.responses_object import ResponseOptions
 from gateway.services import Services
-from shared.errors import InvalidId
+from shared.errors import Gone, InvalidId, NotFound
 from shared.ids import MessageRef
 from shared.jobs import GenerationRequest, decode_request
 from shared.log.types import Meta
@@ -51,14 +52,18 @@ class Stored(msgspec.Struct, frozen=True):
         return options_of(self.request)
 
 
-async def find_response(services: Services, who: Principal, response_id: str) -> Stored:
-    """Return the caller's response of that id; raise `ApiError` (404)."""
+async def find_response(services: Services, who: Principal, response_id: str, *, patient: bool = False) -> Stored:
+    """Return the caller's response of that id; raise `ApiError` (404).
+
+    `patient`: the caller has a part of it, so one that Redis has lost is waited for while it may be restored.
+    """
     try:
         ref = who.ref(response_id, response_id)
-    except InvalidId:
+        meta = await find_message(services.hub, ref, patient=patient)
+    except (InvalidId, NotFound, Gone):
         raise missing(response_id) from None
-    meta, raw = await services.log.meta(ref), await services.log.request(ref)
-    if meta is None or meta.state == "deleted" or meta.owner != who.user or raw is None:
+    raw = await services.log.request(ref)
+    if meta.owner != who.user or raw is None:
         raise missing(response_id)
     request = decode_request(raw)
     if request.wire != WIRE:

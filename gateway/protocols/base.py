@@ -32,6 +32,9 @@ class Breaking(bytes):
     """An event before which the connection breaks, so that the client comes back and is given another beginning."""
 
 
+Breaks = Literal["often", "in_drain", "last"]
+"""When a healthy connection is broken: see `Wire.breaks`."""
+
 Over = Literal["ended", "broken"]
 """How a viewer's stream is over: with a clean end, or with a broken connection."""
 
@@ -80,6 +83,9 @@ class Wire:
     snapshot: the one event that stands for everything up to a cursor; None where the wire has none.
     prologue: what a connection begins with, given its own reconnect delay in ms; never a whole SSE block,
     because some clients choke on a block without data.
+    breaks: `often` (`rotate_s`, and in a drain) only where clients come back by themselves and go on where they were;
+    to others a break is an error that somebody sees, so they meet one only when their gateway leaves. `last`: not
+    before the drain is over, for what has nothing to show for itself until its end.
     settles: its clients have no cursor to come back with, so that an end which one of them got is written down.
     """
 
@@ -91,6 +97,7 @@ class Wire:
     prologue: Callable[[int], bytes] = lambda _: b""
     headers: Mapping[str, str] = field(default_factory=lambda: SSE_HEADERS)
     settles: bool = False
+    breaks: Breaks = "in_drain"
     ping: bytes = b": ping\n"
     stalled: bytes = b": stalled\n"
 

@@ -26,4 +26,5 @@ NATIVE = Wire(
     reset=b'data: {"type":"reset","keep_seq":0,"reason":"replay","replay":true}\n\n',
     snapshot=snapshot,
     prologue=lambda retry_ms: b"retry: %d\n" % retry_ms,
+    breaks="often",
 )

@@ -153,6 +153,7 @@ WEBSOCKET = Wire(
     frame=_frame,
     reset=item(None, b'{"type":"reset","keep_seq":0,"reason":"replay","replay":true}'),
     snapshot=_snapshot,
+    breaks="often",
     # The socket has heartbeats of its own.
     ping=b"",
     stalled=b"",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from gateway.access.principal import Principal
 from gateway.bodies import parse, read_body
+from gateway.live.finding import find_message
 from gateway.live.streaming import LogStream
 from gateway.protocols.base import Wire
 from gateway.protocols.ui_message_stream import DONE, UI, UI_STEPS
@@ -22,7 +23,7 @@ from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.stop import StopState, stop
 from gateway.ui.ui_chat import ChatBody, begin
-from gateway.ui.ui_latest import base_of, is_kept, is_named, latest, undelivered
+from gateway.ui.ui_latest import base_of, find_latest, is_named, undelivered
 from gateway.ui.ui_position import (
     CURSOR_PATTERN,
     Place,
@@ -84,8 +85,9 @@ async def follow(request: Request) -> Response | ASGIApp:
         place = None if ref is None else await from_start(services.log, ref, _wire(request))
     else:
         ref = who.ref(chat_id, cursor.message_id)
+        await find_message(services.hub, ref, patient=True)
         place = await behind(services.log, ref, _wire(request), cursor)
-    if ref is None or place is None or place.over or not await is_kept(services, ref):
+    if ref is None or place is None or place.over:
         return Response(status_code=204, headers=NO_STORE)
     return _stream(services, ref, place)
 
@@ -93,16 +95,16 @@ async def follow(request: Request) -> Response | ASGIApp:
 async def _follow_index(services: Services, who: Principal, name: str, index: int) -> Response | ASGIApp:
     """Serve a client that counts chunks; it names the run, or after a reload the chat."""
     run = parse_run_id(who, name)
-    if run is not None and await services.log.meta(run[0]) is not None:
+    if run is not None:
         ref, base = run
+        await find_message(services.hub, ref, patient=True)
     else:
         chat_id = check_id("chat", name)
-        found = await (latest if index > 0 else undelivered)(services, who, chat_id)
+        find = find_latest if index > 0 else undelivered
+        found = await find(services, who, chat_id)
         if found is None:
             return _nothing_left()
         ref, base = found, 0
-    if not await is_kept(services, ref):
-        return _nothing_left()
     place = await at_index(services.log, ref, index, base)
     if place.over:
         return _nothing_left()

@@ -32,11 +32,11 @@ from gateway.routes.request import (
     path_id,
     position_of,
 )
-from gateway.routes.streams import StartedStream, stream
+from gateway.routes.streams import ResumedStream, StartedStream, stream, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.start import Started, start
 from gateway.stop import StopState, stop
-from shared.errors import Gone
+from shared.errors import Gone, Unavailable
 from shared.ids import MAX_ID_BYTES
 from shared.jobs import GenerationRequest
 
@@ -99,8 +99,14 @@ async def view_chat(request: Request) -> Response:
 async def stream_chat(request: Request) -> Response | ASGIApp:
     services, who = context(request)
     position = position_of(request)
-    ref = await chat_stream(services, who, path_id(request, "chat_id"), position.after)
-    return Response(status_code=204, headers=NO_STORE) if ref is None else stream(services, ref, position)
+    chat_id = path_id(request, "chat_id")
+    try:
+        ref = await chat_stream(services, who, chat_id, position.after)
+    except Unavailable:
+        return turn_away
+    if ref is None:
+        return Response(status_code=204, headers=NO_STORE)
+    return ResumedStream(stream(services, ref, position))
 
 
 async def view_message(request: Request) -> Response:
@@ -110,7 +116,7 @@ async def view_message(request: Request) -> Response:
 
 async def stream_message(request: Request) -> Response | ASGIApp:
     services, who = context(request)
-    return stream(services, message_ref(request, who), position_of(request))
+    return ResumedStream(stream(services, message_ref(request, who), position_of(request)))
 
 
 async def stop_message(request: Request) -> Response:
@@ -128,7 +134,6 @@ async def delete_message(request: Request) -> Response:
         if not isinstance(error, Gone):
             raise error
     await services.index.remove(who, ref.member)
-    await services.feed.deleted(ref)
     return Response(status_code=204, headers=NO_STORE)
 
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.principal import Principal
 from gateway.delete import delete
-from gateway.live.streaming import RESTORE_GRACE_S
+from gateway.live.finding import restoring_s
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
@@ -146,9 +146,9 @@ class _Unstored:
         await _forget(self._services, self._ref)
 
 
-async def _find(request: Request) -> tuple[Services, Principal, Stored]:
+async def _find(request: Request, *, patient: bool = False) -> tuple[Services, Principal, Stored]:
     services, who = context(request)
-    stored = await find_response(services, who, path_id(request, "response_id"))
+    stored = await find_response(services, who, path_id(request, "response_id"), patient=patient)
     if stored.meta.terminal and not stored.options.store:
         raise missing(stored.ref.message_id)
     return services, who, stored
@@ -160,9 +160,9 @@ async def _answer(services: Services, who: Principal, stored: Stored) -> Respons
 
 
 async def retrieve_response(request: Request) -> Response | ASGIApp:
-    services, who, stored = await _find(request)
-    have = _have(request)
-    if request.query_params.get("stream", "").lower() not in ("true", "1"):
+    have, streamed = _have(request), request.query_params.get("stream", "").lower() in ("true", "1")
+    services, who, stored = await _find(request, patient=streamed and have is not None)
+    if not streamed:
         return await _answer(services, who, stored)
     check_room(services)
     return await stream_from(services, stored.ref, WIRE, have)
@@ -183,7 +183,7 @@ async def cancel_response(request: Request) -> Response:
     services, who, stored = await _find(request)
     if await stop(services, who, stored.ref) == "stopping":
         # Its worker confirms, or loses its lease: nobody is told "cancelled" while it may still be writing.
-        until = asyncio.get_running_loop().time() + services.hub.settings.lease_s + RESTORE_GRACE_S
+        until = asyncio.get_running_loop().time() + restoring_s(services.hub)
         await wait_end(services.hub, stored.ref, request.receive, until=until)
     return await _answer(services, who, stored)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.live.streaming import LogStream
 from gateway.live.transport import BrokenOff, connection_of
@@ -35,6 +35,31 @@ async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
     if connection is None:
         raise BrokenOff
     connection.close()
+
+
+class ResumedStream:
+    """The stream that answers a viewer's GET: while Redis is away it is a broken one, not an error.
+
+    An EventSource takes any other status than 200 for good, in the middle of an outage that lasts seconds.
+    """
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._inner(scope, receive, note)
+        except Unavailable:
+            if begun:
+                raise
+            await turn_away(scope, receive, send)
 
 
 class StartedStream:

@@ -74,7 +74,7 @@ function overSocket(url, init) {
   return sockets.get(origin)(url, init);
 }
 
-export const feed = () => stream('/feed', { fetch: overSocket });
+export const feed = (options) => stream('/feed', { ...options, fetch: overSocket });
 
 /** Follow a stream through whichever gateway answers; `onState(state, origin)`. */
 export function stream(path, { onState = () => {}, ...options }) {

@@ -37,9 +37,11 @@ export class Chats {
   /** Listen for good. */
   async watch() {
     await this.#readActive();
+    // A line may have been lost with the process that wrote it: once what was kept has been told, look how things stand.
+    const onState = (state) => state === 'open' && setTimeout(() => this.#readActive(), 2000);
     for (;;) {
       try {
-        for await (const { event } of feed()) {
+        for await (const { event } of feed({ onState })) {
           if (event.type === 'reset') await this.#readActive();
           else this.#take(event);
         }
@@ -68,7 +70,7 @@ export class Chats {
       chat.running.add(message);
       if (event.at >= chat.at) Object.assign(chat, { at: event.at, last: message });
       chat.title ||= event.title ?? '';
-    } else if (type === 'ended') chat.running.delete(message);
+    } else if (type === 'ended' || type === 'deleted') chat.running.delete(message);
     const kept = this.list().map(({ running, ...rest }) => rest);
     localStorage.setItem(KEY, JSON.stringify(kept));
     this.#listener(event);

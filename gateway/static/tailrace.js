@@ -103,8 +103,8 @@ function parse(block) {
   return event;
 }
 
-function get(fetch, url, { headers, credentials }, after, signal) {
-  headers = new Headers(headers);
+async function get(fetch, url, { headers, credentials }, after, signal) {
+  headers = new Headers(typeof headers === 'function' ? await headers() : headers);
   headers.delete('content-type');
   headers.set('accept', 'text/event-stream');
   if (after) headers.set('last-event-id', after);
@@ -118,11 +118,8 @@ function get(fetch, url, { headers, credentials }, after, signal) {
  * onState("connecting" | "open" | "reconnecting"). Throws what `refused` makes, or the signal's reason.
  */
 export async function* follow(url, options = {}) {
-  const { headers, fetch = globalThis.fetch } = options;
-  const open = async (after, signal) => {
-    const given = { ...options, headers: typeof headers === 'function' ? await headers() : headers };
-    return get(fetch, typeof url === 'function' ? url() : url, given, after, signal);
-  };
+  const { fetch = globalThis.fetch } = options;
+  const open = (after, signal) => get(fetch, typeof url === 'function' ? url() : url, options, after, signal);
   const decode = (frame) => {
     frame.event = JSON.parse(frame.data);
     frame.last = frame.event.type === 'end';
@@ -133,9 +130,10 @@ export async function* follow(url, options = {}) {
 
 /**
  * Return a fetch that mends event streams: after a cut it goes on with GET {api}/{chat id}/stream and Last-Event-ID,
- * and passes on whole events only, once each. Options: fetch, streamUrl(url, init), onState, stallMs.
+ * and passes on whole events only, once each. Options: fetch, streamUrl(url, init), onState, stallMs, and
+ * headers (an object or an async function) in place of the first request's, whose token may be over by then.
  */
-export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStream, ...options } = {}) {
+export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStream, headers, ...options } = {}) {
   return async (input, init = {}) => {
     const first = await fetch(input, init);
     const url = /event-stream/.test(first.headers.get('content-type')) && streamUrl(String(input), init);
@@ -143,7 +141,7 @@ export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStrea
     let [last, answers] = [-1, [first]];
     const over = new AbortController();
     init.signal?.addEventListener('abort', () => over.abort(init.signal.reason));
-    const open = (after, signal) => answers.pop() ?? get(fetch, url, init, after, signal);
+    const open = (after, signal) => answers.pop() ?? get(fetch, url, { ...init, ...(headers && { headers }) }, after, signal);
     const decode = (event) => {
       const number = Number(event.id?.split(':')[1] ?? Infinity);
       if (number <= last) throw refused(200, 'began_anew', 'what was said is void: resume the chat');

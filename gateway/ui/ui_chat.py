@@ -2,7 +2,8 @@
 
 - a new message while the chat is busy is refused (409), unless it is the very request that runs: then it is joined,
   so that a page that sends twice (React's StrictMode does) has one answer
-- regenerating, and an edited message, stop what is in flight and win
+- a message whose sender shows a part of the running answer (it called `stop()`), a regeneration and an edited
+  message stop what is in flight and win
 - with an assistant message at the end (its tool calls have results now) the answer goes on under that message's id
 """
 
@@ -70,9 +71,22 @@ async def begin(services: Services, who: Principal, body: ChatBody, *, idempoten
         )
     except ChatBusy as busy:
         joined = await _join(services, who, chat_id, busy.active, request)
-        if joined is None:
+        if joined is not None:
+            return joined
+        if not services.settings.allow_replace or not await _left(services, who, chat_id, busy.active, body):
             raise
-        return joined
+    return await start(services, who, chat_id, request, idempotency_key=idempotency_key, policy="replace")
+
+
+async def _left(services: Services, who: Principal, chat_id: str, active: str, body: ChatBody) -> bool:
+    """Whether the sender has a part of the running answer in its conversation, and speaks again: `stop()` was called.
+
+    Not known of an answer that goes on under an older message's id: the sender may have that from before.
+    """
+    seen = {message.id for message in (body.messages or [])[:-1] if message.role == "assistant"}
+    entries = await services.log.read(who.ref(chat_id, active), None, 1) if active in seen else []
+    created = entries[0].event if entries else None
+    return isinstance(created, ev.Created) and "message_id" not in created.options
 
 
 def _policy(services: Services, body: ChatBody) -> Policy | None:

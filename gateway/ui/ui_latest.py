@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.access.principal import Principal
+from gateway.live.finding import LOOK_EVERY_S, find_message, restoring_s
 from gateway.protocols.ui_message_stream import NAME, prologue, ui_message_id
 from gateway.services import Services
 from gateway.ui.ui_position import parse_run_id
 from shared import events as ev
+from shared.errors import NotFound
+from shared.feed import needs_action
 from shared.ids import MessageRef
+from shared.log.types import Meta
 
 
 async def base_of(services: Services, ref: MessageRef) -> int:
@@ -33,26 +39,49 @@ async def latest(services: Services, who: Principal, chat_id: str) -> MessageRef
     return await services.index.latest(who, chat_id) if active is None else who.ref(chat_id, active)
 
 
+async def find_latest(services: Services, who: Principal, chat_id: str) -> MessageRef:
+    """Return the same for a viewer who has a part of it: waits for an owner that may yet restore it.
+
+    Raises `NotFound` or `Gone`.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + restoring_s(services.hub)
+    while (ref := await latest(services, who, chat_id)) is None:
+        if loop.time() >= end:
+            raise NotFound("no such message")
+        await asyncio.sleep(LOOK_EVERY_S)
+    await find_message(services.hub, ref, patient=True)
+    return ref
+
+
 async def undelivered(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
     """Return the message that the chat's viewers have still to get: the one in flight, or an end that nobody got.
 
-    Not one that was stopped: whoever stopped it knows.
+    Not one that was stopped (whoever stopped it knows), nor one whose log is no longer kept.
     """
     ref = await latest(services, who, chat_id)
     if ref is None:
         return None
     meta = await services.log.meta(ref)
-    if meta is None or (meta.terminal and (meta.told or meta.state in ("aborted", "deleted"))):
+    if meta is None or (meta.terminal and (meta.state in ("aborted", "deleted") or await _is_over(services, meta))):
         return None
-    return ref
+    return ref if not meta.terminal or await services.log.read(ref, None, 1) else None
 
 
-async def is_kept(services: Services, ref: MessageRef) -> bool:
-    """Whether the message's log is there, or may come back: then waiting for it is the stream's business."""
-    meta = await services.log.meta(ref)
-    if meta is None or meta.state == "deleted":
+async def _is_over(services: Services, meta: Meta) -> bool:
+    """Whether an end that somebody got is given to nobody any more.
+
+    What the network acknowledged may be in a proxy's memory, or in another tab. So for a grace period the whole
+    answer is given once more: that shows what is there already, while the other mistake leaves half an answer for
+    good. Not so where a second time would do something twice: a client that resumes whenever it is shown an error
+    would go round and round, and one that gets its tool calls again runs them again.
+    """
+    if not meta.told:
         return False
-    return not meta.terminal or bool(await services.log.read(ref, None, 1))
+    if meta.state != "done" or meta.now - meta.told_at >= services.settings.end_grace_s * 1000:
+        return True
+    final = await services.log.final(meta.ref)
+    return final is None or needs_action(final)
 
 
 async def _created(services: Services, ref: MessageRef) -> ev.Created | None:

@@ -15,7 +15,7 @@ from shared.cursor import Cursor
 from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
 from shared.link import Arg, Link
-from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, log_keys, ref_of_meta_key
+from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, last_key, log_keys, ref_of_meta_key
 from shared.log.replicas import ReplicaWait
 from shared.log.scripts import index_script, script
 from shared.log.types import (
@@ -97,9 +97,10 @@ class Log:
         for _ in range(16):
             args: tuple[Arg, ...] = (
                 ref.message_id, body_hash, seen, policy, self._retention.live_ms, random3(),
-                request, owner, first, deadline_ms, most_parallel,
+                request, owner, first, deadline_ms, most_parallel, self._retention.retain_ms,
             )  # fmt: skip
-            reply = await self._script("create", (*keys.tuple, self._meta_of(ref, seen)), args)
+            last = last_key(ref.tenant, ref.chat_id)
+            reply = await self._script("create", (*keys.tuple, self._meta_of(ref, seen), last), args)
             match reply:
                 case [b"created", epoch]:
                     await self._replicate()
@@ -215,9 +216,10 @@ class Log:
             args: tuple[Arg, ...] = (
                 own.ref.message_id, own.token, own.epoch, own.attempt, lease_ms, self._retention.live_ms, seen,
                 backup.body_hash, backup.owner, backup.request, backup.born, backup.deadline, channel,
-                backup.policy, *pairs,
+                backup.policy, self._retention.retain_ms, *pairs,
             )  # fmt: skip
-            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen)), args)
+            last = last_key(own.ref.tenant, own.ref.chat_id)
+            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen), last), args)
             if reply[0] != b"retry":
                 return _reply(reply)
             seen = reply[1].decode()
@@ -251,7 +253,7 @@ class Log:
         return cast("bytes | None", await self._link.call("HGET", log_keys(ref).meta, "req"))
 
     async def tell(self, ref: MessageRef) -> None:
-        """Write down that somebody has got the end, if the message has ended; once or often."""
+        """Write down when somebody first got the end, if the message has ended; once or often."""
         await self._script("tell", log_keys(ref).tuple, ())
 
     async def tombstone(self, ref: MessageRef) -> str | None:
@@ -287,6 +289,11 @@ class Log:
     async def active(self, tenant: str, chat_id: str) -> str | None:
         """Return the chat's active message id."""
         raw = await self._link.call("GET", chat_keys(tenant, chat_id)[0])
+        return None if raw is None else raw.decode()
+
+    async def latest(self, tenant: str, chat_id: str) -> str | None:
+        """Return the chat's latest message id, running or over, None if it is not known (any more)."""
+        raw = await self._link.call("GET", last_key(tenant, chat_id))
         return None if raw is None else raw.decode()
 
     async def in_flight(self, tenant: str, chat_id: str) -> list[str]:
@@ -378,7 +385,7 @@ def _meta(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:
         deadline=number("dl"),
         decided=fields["ost"],
         drained=fields["drained"] is not None,
-        told=fields["told"] is not None,
+        told_at=number("told"),
         now=now,
     )
 

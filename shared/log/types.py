@@ -85,7 +85,7 @@ class Meta:
     decided: str | None
     drained: bool
     now: int
-    told: bool = False
+    told_at: int = 0
 
     @property
     def cursor(self) -> Cursor:
@@ -94,6 +94,11 @@ class Meta:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def told(self) -> bool:
+        """Whether somebody has got the end."""
+        return self.told_at > 0
 
     @property
     def leased(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.ids import MessageRef
 from shared.link import Link
-from shared.log.keys import log_keys
+from shared.log.keys import last_key, log_keys
 from shared.log.log import Log
 from shared.log.types import Backup, Entry, Meta, Ownership, Reply
 from tests.support.log import (
@@ -187,3 +187,43 @@ async def test_a_long_log_is_restored_whole(log: Log, ref: MessageRef, link: Lin
     await lose_everything(link)
     assert await writer.restore() == Reply("ok", 2502)
     assert await log.read_all(ref) == writer.entries
+
+
+async def test_the_chats_latest_message_is_known_again_and_outlives_its_end(
+    log: Log, ref: MessageRef, link: Link, owner: Own
+) -> None:
+    writer = await owner(ref, "a")
+    assert await log.latest(ref.tenant, ref.chat_id) == ref.message_id
+    await lose_everything(link)
+    assert await log.latest(ref.tenant, ref.chat_id) is None
+    assert (await writer.restore()).status == "ok"
+    assert await log.latest(ref.tenant, ref.chat_id) == ref.message_id
+    await log.finish(writer.own, 4, ending())
+    assert await log.latest(ref.tenant, ref.chat_id) == ref.message_id
+    left = await link.call("PTTL", last_key(ref.tenant, ref.chat_id))
+    assert left >= await link.call("PTTL", log_keys(ref).meta)
+
+
+async def test_of_two_restored_messages_the_younger_is_the_latest_whoever_comes_first(
+    log: Log, ref: MessageRef, link: Link, owner: Own
+) -> None:
+    older = await owner(ref, "a", policy="parallel")
+    second = replace(ref, message_id="second")
+    younger = await owner(second, "b", policy="parallel")
+    for order in ((older, younger), (younger, older)):
+        await lose_everything(link)
+        for one in order:
+            assert (await one.restore()).status == "ok"
+        assert await log.latest(ref.tenant, ref.chat_id) == "second"
+
+
+async def test_a_restore_beside_a_younger_message_that_has_ended_leaves_the_latest(
+    log: Log, ref: MessageRef, link: Link, owner: Own
+) -> None:
+    older = await owner(ref, "a", policy="parallel")
+    await lose_everything(link)
+    second = replace(ref, message_id="second")
+    younger = await owner(second, "b", policy="parallel")
+    await log.finish(younger.own, 4, ending())
+    assert (await older.restore()).status == "ok"
+    assert await log.latest(ref.tenant, ref.chat_id) == "second"

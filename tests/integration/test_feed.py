@@ -201,3 +201,11 @@ async def test_a_worker_that_is_killed_is_told_of_by_whoever_ends_its_message(
     async with feed(client) as reader:
         await reader.hear_type("started")
         assert (await reader.hear_type("ended"))["state"] == "failed"
+
+
+async def test_the_deletion_of_a_response_is_told(client: httpx.AsyncClient) -> None:
+    made = (await client.post("/v1/responses", json={"model": "scripted", "input": "?", "background": True})).json()
+    assert (await client.delete(f"/v1/responses/{made['id']}")).status_code == 200
+    async with feed(client) as reader:
+        await reader.hear_type("started")
+        assert (await reader.hear_type("deleted"))["message_id"] == made["id"]

@@ -16,8 +16,9 @@ from shared.events import encode_event
 from shared.fold import fold
 from shared.log.ending import make_ending
 from shared.log.log import Log
+from shared.log.types import Backup, Entry
 from shared.message import Message
-from tests.support.writer import LogWriter
+from tests.support.writer import LEASE_MS, LogWriter
 
 ASK = "Say something."
 MESSAGES: Any = [{"role": "user", "content": ASK}]
@@ -74,6 +75,11 @@ class Worker:
         reply = await self._log.finish(
             self._writer.own, self._writer.seq + 1, make_ending(Message(), events, closing, last)
         )
+        assert reply.status == "ok", reply
+
+    async def restore(self, backup: Backup, entries: list[Entry]) -> None:
+        """Write the message back after Redis lost it."""
+        reply = await self._log.restore(self._writer.own, backup, entries, lease_ms=LEASE_MS, channel="tr:worker:test")
         assert reply.status == "ok", reply
 
     async def message(self) -> Message:

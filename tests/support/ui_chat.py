@@ -17,10 +17,12 @@ from shared.events import encode_event
 from shared.fold import fold
 from shared.ids import MessageRef
 from shared.link import Link
+from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Ending
 from shared.message import encode_message
 from tests.support.log import run_out
+from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
 
 _BLOCK = re.compile(r"(?:id: (?P<id>[^\n]*)\n)?data: (?P<data>[^\n]*)\n\n")
@@ -154,6 +156,11 @@ class UiChat:
     async def get(self, query: str = "", **headers: str) -> tuple[httpx.Response, list[Received]]:
         """Read the chat's stream."""
         return await read(self.client, "GET", f"{self.url}/stream{query}", headers=headers)
+
+    async def outlive_grace(self) -> None:
+        """Wait until somebody has got the end, and make that long ago."""
+        await wait_until(self.told)
+        await self.link.call("HSET", log_keys(self.writer.ref).meta, "told", "1")
 
     async def told(self) -> bool:
         """Whether it is written down that somebody got the end."""

@@ -1,10 +1,12 @@
 -- CREATE: make the message, its first entry and the chat's active pointer, all or nothing.
--- KEYS 1-5 as in the prelude; 6 O  meta of the message that the caller saw in A (M itself if none)
+-- KEYS 1-5 as in the prelude; 6 O  meta of the message that the caller saw in A (M itself if none); last P  the
+--   chat's latest message id, which outlives that message's end
 -- ARGV 1 mid  2 body hash  3 mid seen in A  4 policy single|replace|parallel  5 live ttl ms  6 random 0..999
 --      7 request  8 owner  9 payload  10 deadline ms from now  11 most messages in flight (parallel)
+--      12 how long the message can be read after its end, ms
 -- Reply {created, epoch} | {exists, state, epoch, seq} | {conflict} | {retry, mid in A} | {busy, mid} | {full, n}
-local O = KEYS[6]
-local mid, hash, seen, policy, ttl, rnd, req, owner, payload, dl, most = unpack(ARGV)
+local O, P = KEYS[6], KEYS[#KEYS]
+local mid, hash, seen, policy, ttl, rnd, req, owner, payload, dl, most, keep = unpack(ARGV)
 local m = load_meta()
 if m.st then
   if m.st ~= 'deleted' and redis.call('HGET', M, 'hash') == hash then
@@ -43,6 +45,7 @@ redis.call('DEL', S)
 redis.call('XADD', S, text(ep) .. '-1', 'd', payload)
 if gone then redis.call('ZREM', L, gone) end
 redis.call('SET', A, mid, 'PX', ttl)
+redis.call('SET', P, mid, 'PX', text(dl + keep))
 redis.call('ZADD', L, ep, mid)
 for i = 1, 4 do if i ~= 3 then redis.call('PEXPIRE', KEYS[i], ttl) end end
 return {'created', text(ep)}

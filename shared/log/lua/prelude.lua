@@ -4,7 +4,7 @@
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
 -- Fields of M: st state, ep epoch, seq last entry, tok owner token, lu lease until (ms), at attempts,
 --   w worker, stop wish to stop, hash body hash, user owner, req request, born ms, dl deadline ms, pol policy,
---   ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome, told somebody got the end.
+--   ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome, told ms when somebody got the end.
 -- Only the server's clock is used; a script replicates as one unit, so M.seq always names S's last entry.
 local M, S, A, L, G = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 

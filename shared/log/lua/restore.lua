@@ -1,13 +1,13 @@
 -- RESTORE: after Redis lost the message, its living owner writes it back from memory under the original ids.
 -- A message that was started meanwhile keeps its place: the younger's policy decides, as it did in CREATE.
--- KEYS 1-5; 6 O  meta of the message that the caller saw in A (M itself if none)
+-- KEYS 1-5; 6 O  meta of the message that the caller saw in A (M itself if none); last P  the chat's latest message id
 -- ARGV 1 mid  2 token  3 epoch  4 attempts  5 lease ms  6 live ttl ms  7 mid seen in A
 --      8 hash  9 owner  10 request  11 born ms  12 deadline ms (absolute)  13 worker's channel  14 policy
---      15.. pairs of entry id and payload, the whole log from entry 1
+--      15 how long the message can be read after its end, ms  16.. pairs of entry id and payload, the whole log from entry 1
 -- Reply {ok, last seq} | {busy, mid} | {retry, mid in A} | {fenced, state, epoch} | {final, state}
-local O = KEYS[6]
+local O, P = KEYS[6], KEYS[#KEYS]
 local mid, tok, ep, at, lease, ttl, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
-local policy, started = ARGV[14], string.match(ARGV[15], '^(%d+)')
+local policy, started = ARGV[14], string.match(ARGV[16], '^(%d+)')
 local m = load_meta()
 if m.st then
   if terminal(m.st) then return {'final', m.st} end
@@ -39,12 +39,19 @@ redis.call('HSET', M, 'st', 'running', 'ep', text(ep), 'seq', text(last), 'tok',
   'dl', ARGV[12], 'pol', policy)
 redis.call('HDEL', M, 'ost', 'ofin', 'oend')
 redis.call('DEL', S)
-for i = 15, #ARGV, 2 do redis.call('XADD', S, ARGV[i], 'd', ARGV[i + 1]) end
+for i = 16, #ARGV, 2 do redis.call('XADD', S, ARGV[i], 'd', ARGV[i + 1]) end
 if replaces then
   redis.call('HSETNX', O, 'stop', 'replaced')
   wake_worker(replaces, cur)
 end
-if active then redis.call('SET', A, mid, 'PX', ttl) end
+if active then
+  redis.call('SET', A, mid, 'PX', ttl)
+  -- one that names neither is younger than the loss, and has ended
+  local latest = redis.call('GET', P)
+  if not latest or latest == cur or latest == mid then
+    redis.call('SET', P, mid, 'PX', text(math.max(0, ARGV[12] - now()) + ARGV[15]))
+  end
+end
 redis.call('ZADD', L, started, mid)
 for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ttl) end
 redis.call('PUBLISH', S, text(ep) .. '-' .. text(last))

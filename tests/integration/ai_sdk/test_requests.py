@@ -173,3 +173,26 @@ async def test_tool_results_go_on_without_the_conversation_too(chat: UiChat) -> 
         roles = [entry["role"] for entry in (await asked(chat)).messages]
         assert roles == ["user", "assistant", "tool"]
         assert (await chat.answered())[1][0].chunk == {"type": "start", "messageId": "a1"}
+
+
+async def test_a_message_of_who_has_a_part_of_the_running_answer_replaces_it(chat: UiChat) -> None:
+    """`stop()` of `useChat` tells no server: its part of the answer in the next message does."""
+    first = await chat.post()
+    await chat.write(*TEXT)
+    part = {"id": first.message_id, "role": "assistant", "parts": [{"type": "text", "text": "ab"}]}
+    older = chat.writer
+    await chat.close()
+    second = await chat.post(messages=[user(), part, user("Something else.", "u2")])
+    assert second.message_id != first.message_id
+    assert (await asked(chat)).messages[-1] == turn("Something else.")
+    meta = await older.log.meta(first)
+    assert meta is not None
+    assert meta.stop == "replaced"
+
+
+async def test_an_older_answer_in_the_conversation_replaces_nothing(chat: UiChat) -> None:
+    await chat.post()
+    part = {"id": "msg_older", "role": "assistant", "parts": [{"type": "text", "text": "ab"}]}
+    body = {"id": chat.chat_id, "messages": [user(), part, user("Something else.", "u2")]}
+    refused = await chat.client.post("/api/chat", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "chat_busy")

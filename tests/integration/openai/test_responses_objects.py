@@ -153,6 +153,20 @@ async def test_a_drain_ends_the_waiting_and_not_the_response(gateway: LiveGatewa
         assert (await client.responses.retrieve(name)).status == "queued"
 
 
+async def test_a_drain_ends_the_waiting_last_also_of_what_begins_in_it(gateway: LiveGateway) -> None:
+    hub, window_s = gateway.services.hub, 3.0
+    async with sdk(gateway.url, max_retries=0) as client:
+        asking = [asyncio.create_task(client.responses.create(model="scripted", input=ASK)) for _ in range(8)]
+        await wait_until(lambda: len(hub.viewers) == len(asking))
+        end = asyncio.get_running_loop().time() + window_s
+        hub.drain(window_s)
+        assert min(viewer.break_at for viewer in hub.viewers) >= end
+        asking.append(asyncio.create_task(client.responses.create(model="scripted", input=ASK)))
+        outcomes = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 15)
+        assert asyncio.get_running_loop().time() >= end
+        assert {getattr(outcome, "code", outcome) for outcome in outcomes} == {"still_running"}
+
+
 # -- read and stopped
 
 

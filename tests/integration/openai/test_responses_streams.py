@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import openai
 import pytest
 
 from shared import events as ev
 from shared.link import Link
 from shared.log.keys import log_keys
+from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.integration.openai.conftest import Take
 from tests.support.gateway import LiveGateway, sse_data
+from tests.support.log import lose_everything
 from tests.support.openai_kit import ASK, Collector, kinds, sdk, text_of
 from tests.support.wait import wait_until
 
@@ -225,3 +229,30 @@ async def test_a_full_gateway_turns_streams_away_before_anything_is_started(make
             assert "x-should-retry" not in second.headers
             name = first.headers["x-response-id"]
             assert [view["message_id"] for view in (await client.get("/active")).json()["messages"]] == [name]
+
+
+async def test_a_part_of_a_response_that_redis_lost_is_waited_for(
+    make_gateway: MakeGateway, log: Log, link: Link, take: Take
+) -> None:
+    async with make_gateway(lease_ms=2000) as gateway, sdk(gateway.url, max_retries=0) as client:
+        name = (await client.responses.create(model="scripted", input=ASK, background=True)).id
+        worker = await take(name)
+        await worker.say("Locks ", "lift.")
+        backup, entries = await log.backup(worker.ref), await log.read_all(worker.ref)
+        assert backup is not None
+        await lose_everything(link)
+        asking = asyncio.create_task(client.responses.retrieve(name, stream=True, starting_after=len(OPENING)))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asking), 0.5)
+        await worker.restore(backup, entries)
+        rest = Collector(await asking)
+        await worker.end()
+        await rest.over()
+        assert text_of(rest.events) == "lift."
+        assert kinds(rest.events)[-1] == "completed"
+
+
+async def test_one_that_does_not_come_back_is_not_found(make_gateway: MakeGateway) -> None:
+    async with make_gateway(lease_ms=2000) as gateway, sdk(gateway.url, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve("resp_none", stream=True, starting_after=1)

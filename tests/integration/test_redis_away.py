@@ -1,0 +1,31 @@
+"""What viewers are told while Redis is away: come back, in words that no client takes for a final no."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.conftest import MakeGateway
+from tests.support.gateway import raw_exchange, started
+from tests.support.redis import RedisServer
+
+
+@pytest.mark.timeout(60)
+async def test_a_viewers_get_is_a_broken_stream_and_a_start_is_an_error(
+    make_gateway: MakeGateway, start_redis: Callable[..., RedisServer]
+) -> None:
+    redis = start_redis()
+    async with make_gateway(redis_url=redis.url, redis_deadline_s=0.5) as gateway, gateway.client() as client:
+        await started(client)
+        await asyncio.to_thread(redis.kill)
+        for path in ("/chats/c/messages/m/stream", "/chats/c/stream"):
+            answer = await raw_exchange(gateway.url, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert b"content-type: text/event-stream\r\n" in answer
+            assert b"\nretry: " in answer
+            assert b"data:" not in answer
+            assert not answer.endswith(b"0\r\n\r\n")  # no clean end
+        body = {"messages": [{"role": "user", "content": "x"}], "message_id": "n"}
+        assert (await client.post("/chats/c/messages", json=body)).status_code == 503
