@@ -30,7 +30,10 @@ _WORD: dict[Kind, str] = {
 
 @dataclass(slots=True)
 class OpenItem:
-    """One item. `head` and `tail` enclose number and text of its deltas: they are what a token costs."""
+    """One item. `head` and `tail` enclose number and text of its deltas: they are what a token costs.
+
+    ended: the log has said that it is over; it is closed once `status` is another than `in_progress`.
+    """
 
     kind: Kind
     item_id: str
@@ -41,7 +44,13 @@ class OpenItem:
     middle: bytes
     tail: bytes
     pieces: list[str] = field(default_factory=list)
-    closed: bool = False
+    status: ItemStatus = "in_progress"
+    ended: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether its end has been told."""
+        return self.status != "in_progress"
 
     @property
     def text(self) -> str:
@@ -51,7 +60,7 @@ class OpenItem:
     def as_item(self) -> Item:
         """Return the item as it stands."""
         text = self.text
-        return self._item("completed" if self.closed else "in_progress", text, [self._part(text)])
+        return self._item(self.status, text, [self._part(text)])
 
     def _item(self, status: ItemStatus, text: str, content: list[Any]) -> Item:
         match self.kind:
@@ -76,9 +85,11 @@ class OpenItem:
         return b"".join((self.head, str(number).encode(), self.middle, encode_json(text), self.tail))
 
     def closing(self) -> Iterator[Said]:
-        """Yield the events that end it; `closed` is set already."""
+        """Yield the events that end it; `status` is set already. Arguments that were cut off are not called done."""
         text = self.text
-        if self.kind == "fc":
+        if self.kind == "fc" and self.status == "incomplete":
+            pass
+        elif self.kind == "fc":
             yield f"{_WORD['fc']}.done", {**self._place(), "name": self.tool, "arguments": text}
         else:
             said = {**self._place(), "text": text}

@@ -12,10 +12,10 @@ from msgspec import Struct, field
 
 from gateway.protocols.openai_common import failure_of, part_arguments
 from shared.events import Failure, Usage
-from shared.message import Message, Part, ReasoningPart, TextPart, ToolPart
+from shared.message import Message, Part, ReasoningPart, StepPart, TextPart, ToolPart
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-ItemStatus = Literal["in_progress", "completed"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _INCOMPLETE = {"length": "max_output_tokens", "content-filter": "content_filter"}
 
 
@@ -223,28 +223,42 @@ def items_of(message: Message, identity: Identity) -> list[Item]:
     """Return a message's output items, in the order in which they were begun."""
     out: list[Item] = []
     declared = identity.options.declared
+    over = message.state in ("done", "failed", "aborted")
+    cut = _last_part(message) if over and outcome_of(message).status != "completed" else None
     for part in message.parts:
-        item = _item(part, identity, len(out), declared)
+        item = _item(part, identity, len(out), declared, _status(part, over, part is cut))
         if item is not None:
             out.append(item)
     return out
 
 
-def _item(part: Part, identity: Identity, index: int, declared: set[str]) -> Item | None:
+def _last_part(message: Message) -> Part | None:
+    """Return what the model wrote last: where an answer is cut off, this is what was."""
+    written = (TextPart, ReasoningPart, ToolPart, StepPart)
+    return next((part for part in reversed(message.parts) if isinstance(part, written)), None)
+
+
+def _item(part: Part, identity: Identity, index: int, declared: set[str], status: ItemStatus) -> Item | None:
     match part:
-        case TextPart(text=text, state=state):
-            return MessageItem(identity.item_id("msg", index), _status(state), [OutputText(text)])
-        case ReasoningPart(text=text, state=state):
-            return ReasoningItem(identity.item_id("rs", index), _status(state), [ReasoningText(text)])
+        case TextPart(text=text):
+            return MessageItem(identity.item_id("msg", index), status, [OutputText(text)])
+        case ReasoningPart(text=text):
+            return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])
         case ToolPart(tool_name=name) if name in declared:
-            status = _status("streaming" if part.state == "input-streaming" else "done")
             return CallItem(identity.item_id("fc", index), status, part.tool_call_id, name, part_arguments(part))
         case _:
             return None
 
 
-def _status(state: str) -> ItemStatus:
-    return "in_progress" if state == "streaming" else "completed"
+def _status(part: Part, over: bool, cut: bool) -> ItemStatus:
+    """Return an item's status. `over`: the message is; `cut`: this is where it was cut off."""
+    match part:
+        case ToolPart(state="input-streaming") | TextPart(state="streaming") | ReasoningPart(state="streaming"):
+            return "incomplete" if over else "in_progress"
+        case ToolPart(state="input-error") | TextPart() | ReasoningPart():
+            return "incomplete" if cut else "completed"
+        case _:
+            return "completed"
 
 
 def _usage(usage: Usage) -> ResponseUsage:

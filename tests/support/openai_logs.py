@@ -61,6 +61,13 @@ def call(call_id: str, *pieces: str, value: Any, name: str = "weather") -> list[
     return [ev.ToolInputStart(call_id, name), *deltas, ev.ToolInputAvailable(call_id, name, value)]
 
 
+def cut_call() -> list[ev.Event]:
+    """Return a call whose input breaks off."""
+    pieces = [ev.ToolInputDelta("c1", '{"city":'), ev.ToolInputDelta("c1", '"Whitby')]
+    end = ev.ToolInputError("c1", "weather", '{"city":"Whitby', "not JSON")
+    return [ev.ToolInputStart("c1", "weather"), *pieces, end]
+
+
 def answer(*content: ev.Event, reason: ev.FinishReason = "stop") -> list[ev.Event]:
     """Return a whole answer around `content`, but for its end entry."""
     return [ev.Start("m"), ev.StartStep(), *content, ev.FinishStep(), ev.Finish(reason)]
@@ -89,6 +96,13 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
         ],
         "own_tools": [*first, *answer(*own_tool, *text("Three hits.")), done()],
         "length": [*first, *answer(*text("Locks "), reason="length"), done()],
+        "cut_call": [
+            *first, *answer(*text("Wait."), *call("c0", value={"city": "Ribe"}), *cut_call(), reason="length"), done(),
+        ],
+        "stopped_in_a_call": [
+            *first, *answer(*text("Wait."), *cut_call()[:-1])[:-2], ev.FinishStep(), ev.Abort(),
+            ev.End("aborted", 1, USAGE),
+        ],
         "filtered": [*first, *answer(*text("Locks "), reason="content-filter"), done()],
         "odd_text": [*first, *answer(*text("a\u2028b\u0085c\x00d\ufffd", "\u00e9\U0001f30a\n\r\n")), done(None)],
         "failed": [*first, *partial, *stopped, ev.Error(FAILURE.message), ev.End("failed", 1, USAGE, FAILURE)],
@@ -123,7 +137,7 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
     """Draw the content of an answer: parts and calls one after another, some of the tools not the client's."""
     out: list[ev.Event] = []
     for number in range(draw(st.integers(0, 4))):
-        match draw(st.sampled_from(["text", "reasoning", "call", "own"])):
+        match draw(st.sampled_from(["text", "reasoning", "call", "cut call", "own"])):
             case "text":
                 out += text(*draw(_WORDS), part=f"t{number}")
             case "reasoning":
@@ -133,6 +147,10 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
             case "call":
                 pieces = draw(st.sampled_from([(), ('{"a":1}',), ('{"a"', ":1}")]))
                 out += call(f"c{number}", *pieces, value={"a": 1})
+            case "cut call":
+                out += [ev.ToolInputStart(f"c{number}", "weather"), ev.ToolInputDelta(f"c{number}", "{")]
+                if draw(st.booleans()):
+                    out.append(ev.ToolInputError(f"c{number}", "weather", "{", "not JSON"))
             case _:
                 out += [*call(f"c{number}", value={}, name="search"), ev.ToolOutputAvailable(f"c{number}", 1)]
     return out

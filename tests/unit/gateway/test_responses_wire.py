@@ -151,6 +151,33 @@ def test_every_end_has_its_event(case: str, kind: str, status: str, reason: str 
     assert (response["error"] or {}).get("code") == code
 
 
+@pytest.mark.parametrize(
+    ("case", "statuses"),
+    [
+        ("length", ["incomplete"]),
+        ("filtered", ["incomplete"]),
+        ("stopped", ["incomplete"]),
+        ("failed", ["incomplete"]),
+        ("cut_call", ["completed", "completed", "incomplete"]),
+        ("stopped_in_a_call", ["completed", "incomplete"]),
+        ("bad_input", ["completed"]),
+        ("tools", ["completed", "completed", "completed"]),
+    ],
+)
+def test_what_was_cut_off_is_not_called_whole(case: str, statuses: list[str]) -> None:
+    found = read(blocks(LOGS[case]))
+    done = [event["item"]["status"] for event in found if event["type"] == "response.output_item.done"]
+    shown = [item["status"] for item in found[-1]["response"]["output"]]
+    later = [item.status for item in response_of(fold(LOGS[case]), OPTIONS).output]
+    assert done == shown == later == statuses
+
+
+@pytest.mark.parametrize("case", ["cut_call", "stopped_in_a_call"])
+def test_arguments_that_were_cut_off_are_not_called_done(case: str) -> None:
+    told = [event for event in read(blocks(LOGS[case])) if event["type"] == "response.function_call_arguments.done"]
+    assert "Whitby" not in str(told)
+
+
 def test_what_was_said_before_a_stop_is_kept() -> None:
     response = read(blocks(LOGS["stopped"]))[-1]["response"]
     assert response["output"][0]["content"][0]["text"] == "Void text"
