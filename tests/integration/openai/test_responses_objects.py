@@ -353,3 +353,13 @@ async def test_a_chat_completion_is_no_response(client_of_gateway: openai.AsyncO
             name = reply.headers["x-response-id"]
     with pytest.raises(openai.NotFoundError):
         await client_of_gateway.responses.retrieve(name)
+
+
+async def test_what_the_model_cannot_be_told_is_refused_before_anything_is_started(
+    client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client_of_gateway.responses.create(model="scripted", input=ASK, reasoning={"summary": "auto"})
+    assert caught.value.param == "reasoning.summary"
+    async with gateway.client() as http:
+        assert (await http.get("/active")).json()["messages"] == []
