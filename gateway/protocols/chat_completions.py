@@ -1,6 +1,6 @@
 """Owns the Chat Completions wire: `chat.completion.chunk` events, then `data: [DONE]`.
 
-    {"role":"assistant","content":""}, deltas of content | reasoning_content | tool_calls, {} + finish_reason,
+    {"role":"assistant","content":""}, deltas of content | refusal | reasoning_content | tool_calls, {} + finish_reason,
     with include_usage a chunk of no choices and the usage (null in all others), [DONE]
 
 Nothing is repeated that clients would add up: one role, one id and one name a call. How a message ends:
@@ -36,14 +36,20 @@ class ChatCompletionsEncoder:
         self._base = self._head = self._tail = b""
         self._calls: dict[str, int] = {}
         self._with_input: set[str] = set()
+        self._refusals: set[str] = set()
         self._spoke = False
         self._reason: str | None = None
 
     def encode(self, entry: Entry) -> Sequence[bytes]:
         event = entry.event
         match event:
-            case ev.TextDelta(delta=text):
-                return self._delta(b'{"content":' + encode_json(text) + b"}")
+            case ev.TextDelta(id=part_id, delta=text):
+                name = b'{"refusal":' if part_id in self._refusals else b'{"content":'
+                return self._delta(name + encode_json(text) + b"}")
+            case ev.TextStart(id=part_id, refusal=True):
+                self._refusals.add(part_id)
+            case ev.TextEnd(id=part_id):
+                self._refusals.discard(part_id)
             case ev.ReasoningDelta(delta=text):
                 return self._delta(b'{"reasoning_content":' + encode_json(text) + b"}")
             case ev.ToolInputStart() | ev.ToolInputDelta() | ev.ToolInputAvailable() | ev.ToolInputError():
@@ -85,6 +91,7 @@ class ChatCompletionsEncoder:
         spoke, self._spoke = self._spoke, False
         self._calls.clear()
         self._with_input.clear()
+        self._refusals.clear()
         self._reason = None
         return (LastBlock(error_chunk(RESTARTED)), self._role()) if spoke else ()
 

@@ -71,7 +71,7 @@ class AssistantMessage(Struct, frozen=True):
 
     content: str | None
     role: Literal["assistant"] = "assistant"
-    refusal: None = None
+    refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ChatToolCall] | UnsetType = UNSET
 
@@ -123,9 +123,11 @@ def assistant_message(message: Message, declared: list[str]) -> AssistantMessage
         if isinstance(part, ToolPart) and part.tool_name in declared
     ]
     thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
-    texts = [part.text for part in message.parts if isinstance(part, TextPart)]
+    texts = [part.text for part in message.parts if isinstance(part, TextPart) and not part.refusal]
+    refusal = "".join(part.text for part in message.parts if isinstance(part, TextPart) and part.refusal)
     return AssistantMessage(
-        content=None if calls and not texts else "".join(texts),
+        content=None if (calls or refusal) and not texts else "".join(texts),
+        refusal=refusal or None,
         reasoning_content=thought or UNSET,
         tool_calls=calls or UNSET,
     )

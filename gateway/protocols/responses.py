@@ -55,9 +55,9 @@ class ResponsesEncoder:
                 self._delta("rs", part_id, text)
             case ev.ToolInputDelta(tool_call_id=call_id, input_text_delta=text):
                 self._delta("fc", call_id, text)
-            case ev.TextStart(id=part_id):
+            case ev.TextStart(id=part_id, refusal=refusal):
                 self._next_part()
-                self._open("msg", part_id)
+                self._open("msg", part_id, refusal=refusal)
             case ev.ReasoningStart(id=part_id):
                 self._next_part()
                 self._open("rs", part_id)
@@ -148,11 +148,11 @@ class ResponsesEncoder:
 
     # -- items
 
-    def _open(self, kind: Kind, name: str, tool: str = "") -> OpenItem | None:
+    def _open(self, kind: Kind, name: str, *, tool: str = "", refusal: bool = False) -> OpenItem | None:
         if self._identity is None:
             return None
         index = len(self._items)
-        item = make_item(kind, self._identity.item_id(kind, index), index, name, tool)
+        item = make_item(kind, self._identity.item_id(kind, index), index, name, tool=tool, refusal=refusal)
         self._items.append(item)
         self._named[kind, name] = self._last = item
         for event, fields in item.opening():
@@ -202,7 +202,7 @@ class ResponsesEncoder:
         if item is None:
             if event.tool_name not in self._declared:
                 return
-            item = self._open("fc", call_id, event.tool_name)
+            item = self._open("fc", call_id, tool=event.tool_name)
         if item is None or isinstance(event, ev.ToolInputStart):
             return
         if not item.pieces:

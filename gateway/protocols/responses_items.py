@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gateway.protocols.responses_object import (
     CallItem,
@@ -15,17 +15,16 @@ from gateway.protocols.responses_object import (
     OutputText,
     ReasoningItem,
     ReasoningText,
+    Refusal,
 )
 from shared.events import encode_json
 
 Said = tuple[str, dict[str, Any]]
 """An event's type and its fields, but for the number."""
 
-_WORD: dict[Kind, str] = {
-    "msg": "response.output_text",
-    "rs": "response.reasoning_text",
-    "fc": "response.function_call_arguments",
-}
+Voice = Literal["output_text", "refusal", "reasoning_text", "function_call_arguments"]
+"""What an item's text is; its events are named after it."""
+_VOICES: dict[Kind, Voice] = {"msg": "output_text", "rs": "reasoning_text", "fc": "function_call_arguments"}
 
 
 @dataclass(slots=True)
@@ -36,6 +35,7 @@ class OpenItem:
     """
 
     kind: Kind
+    voice: Voice
     item_id: str
     index: int
     name: str
@@ -71,8 +71,14 @@ class OpenItem:
             case "fc":
                 return CallItem(self.item_id, status, self.name, self.tool, text)
 
-    def _part(self, text: str) -> OutputText | ReasoningText:
-        return OutputText(text) if self.kind == "msg" else ReasoningText(text)
+    def _part(self, text: str) -> OutputText | Refusal | ReasoningText:
+        match self.voice:
+            case "output_text":
+                return OutputText(text)
+            case "refusal":
+                return Refusal(text)
+            case _:
+                return ReasoningText(text)
 
     def opening(self) -> Iterator[Said]:
         """Yield the events that begin it."""
@@ -90,10 +96,10 @@ class OpenItem:
         if self.kind == "fc" and self.status == "incomplete":
             pass
         elif self.kind == "fc":
-            yield f"{_WORD['fc']}.done", {**self._place(), "name": self.tool, "arguments": text}
+            yield f"response.{self.voice}.done", {**self._place(), "name": self.tool, "arguments": text}
         else:
-            said = {**self._place(), "text": text}
-            yield f"{_WORD[self.kind]}.done", {**said, "logprobs": []} if self.kind == "msg" else said
+            said = {**self._place(), "refusal" if self.voice == "refusal" else "text": text}
+            yield f"response.{self.voice}.done", {**said, "logprobs": []} if self.voice == "output_text" else said
             yield "response.content_part.done", {**self._place(), "part": self._part(text)}
         yield "response.output_item.done", {"output_index": self.index, "item": self.as_item()}
 
@@ -102,17 +108,19 @@ class OpenItem:
         return place if self.kind == "fc" else {**place, "content_index": 0}
 
 
-def make_item(kind: Kind, item_id: str, index: int, name: str, tool: str) -> OpenItem:
+def make_item(kind: Kind, item_id: str, index: int, name: str, *, tool: str, refusal: bool) -> OpenItem:
     """Return a new item. `name`: the part's or the call's id in the log; `tool`: the function of a call."""
-    event = f"{_WORD[kind]}.delta"
+    voice: Voice = "refusal" if refusal else _VOICES[kind]
+    event = f"response.{voice}.delta"
     content = b'"content_index":0,' if kind != "fc" else b""
     return OpenItem(
         kind=kind,
+        voice=voice,
         item_id=item_id,
         index=index,
         name=name,
         tool=tool,
         head=f'event: {event}\ndata: {{"type":"{event}","sequence_number":'.encode(),
         middle=b',"item_id":%b,"output_index":%d,%b"delta":' % (encode_json(item_id), index, content),
-        tail=b',"logprobs":[]}\n\n' if kind == "msg" else b"}\n\n",
+        tail=b',"logprobs":[]}\n\n' if voice == "output_text" else b"}\n\n",
     )

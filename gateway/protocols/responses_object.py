@@ -51,6 +51,12 @@ class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
     logprobs: list[Any] = []
 
 
+class Refusal(Struct, frozen=True, tag_field="type", tag="refusal"):
+    """Why the model will not answer, in place of text."""
+
+    refusal: str
+
+
 class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
     """Text of a reasoning item."""
 
@@ -62,7 +68,7 @@ class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
 
     id: str
     status: ItemStatus
-    content: list[OutputText]
+    content: list[OutputText | Refusal]
     role: Literal["assistant"] = "assistant"
 
 
@@ -240,8 +246,9 @@ def _last_part(message: Message) -> Part | None:
 
 def _item(part: Part, identity: Identity, index: int, declared: set[str], status: ItemStatus) -> Item | None:
     match part:
-        case TextPart(text=text):
-            return MessageItem(identity.item_id("msg", index), status, [OutputText(text)])
+        case TextPart(text=text, refusal=refusal):
+            content = Refusal(text) if refusal else OutputText(text)
+            return MessageItem(identity.item_id("msg", index), status, [content])
         case ReasoningPart(text=text):
             return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])
         case ToolPart(tool_name=name) if name in declared:

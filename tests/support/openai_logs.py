@@ -48,6 +48,11 @@ def text(*pieces: str, part: str = "t0", end: bool = True) -> list[ev.Event]:
     return [ev.TextStart(part), *(ev.TextDelta(part, piece) for piece in pieces), *ends]
 
 
+def refusal(*pieces: str, part: str = "refusal") -> list[ev.Event]:
+    """Return a text part that says why there is no answer."""
+    return [ev.TextStart(part, refusal=True), *text(*pieces, part=part)[1:]]
+
+
 def reasoning(*pieces: str) -> list[ev.Event]:
     """Return a reasoning part."""
     return [ev.ReasoningStart("r0"), *(ev.ReasoningDelta("r0", piece) for piece in pieces), ev.ReasoningEnd("r0")]
@@ -103,6 +108,7 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
             *first, *answer(*text("Wait."), *cut_call()[:-1])[:-2], ev.FinishStep(), ev.Abort(),
             ev.End("aborted", 1, USAGE),
         ],
+        "refusal": [*first, *answer(*refusal("I will ", "not.")), done()],
         "filtered": [*first, *answer(*text("Locks "), reason="content-filter"), done()],
         "odd_text": [*first, *answer(*text("a\u2028b\u0085c\x00d\ufffd", "\u00e9\U0001f30a\n\r\n")), done(None)],
         "failed": [*first, *partial, *stopped, ev.Error(FAILURE.message), ev.End("failed", 1, USAGE, FAILURE)],
@@ -137,9 +143,11 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
     """Draw the content of an answer: parts and calls one after another, some of the tools not the client's."""
     out: list[ev.Event] = []
     for number in range(draw(st.integers(0, 4))):
-        match draw(st.sampled_from(["text", "reasoning", "call", "cut call", "own"])):
+        match draw(st.sampled_from(["text", "refusal", "reasoning", "call", "cut call", "own"])):
             case "text":
                 out += text(*draw(_WORDS), part=f"t{number}")
+            case "refusal":
+                out += refusal(*draw(_WORDS), part=f"t{number}")
             case "reasoning":
                 name = f"r{number}"
                 out += [ev.ReasoningStart(name), *(ev.ReasoningDelta(name, word) for word in draw(_WORDS))]

@@ -94,6 +94,13 @@ def test_reasoning_is_not_content() -> None:
     assert (out["reasoning_content"], out["content"]) == ("Hm, locks.", "They lift.")
 
 
+def test_a_refusal_is_not_content() -> None:
+    out = added_up(chunks(blocks(LOGS["refusal"])))
+    assert (out["refusal"], out["content"], out["finish_reason"]) == ("I will not.", "", "stop")
+    said = chat_completion(fold(LOGS["refusal"]), ChatOptions()).choices[0].message
+    assert (said.refusal, said.content) == ("I will not.", None)
+
+
 def test_tool_calls_have_an_index_and_their_id_and_name_once() -> None:
     read = chunks(blocks(LOGS["tools"]))
     pieces = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in read[2:-2]]
@@ -183,6 +190,7 @@ def test_the_stream_adds_up_to_the_whole_object(events: list[ev.Event]) -> None:
     out = added_up(chunks(found))
     assert whole["id"] == CHAT_ID
     assert out["content"] == (said["content"] or "")
+    assert out.get("refusal", "") == (said["refusal"] or "")
     assert out.get("reasoning_content", "") == said.get("reasoning_content", "")
     assert out["finish_reason"] == whole["choices"][0]["finish_reason"]
     shown = [

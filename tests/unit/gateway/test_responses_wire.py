@@ -72,6 +72,16 @@ def test_a_plain_answer_in_order() -> None:
     }  # fmt: skip
 
 
+def test_a_refusal_is_no_text() -> None:
+    found = read(blocks(LOGS["refusal"]))
+    assert [event["type"].removeprefix("response.") for event in found[3:-1]] == [
+        "output_item.added", "content_part.added", "refusal.delta", "refusal.delta", "refusal.done",
+        "content_part.done", "output_item.done",
+    ]  # fmt: skip
+    [item] = found[-1]["response"]["output"]
+    assert item["content"] == [{"type": "refusal", "refusal": "I will not."}]
+
+
 def test_a_foreground_response_is_never_queued() -> None:
     found = read(blocks([created(WIRE, {}), *LOGS["plain"][1:]]))
     assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]
@@ -106,6 +116,8 @@ def check_items(found: list[Event]) -> None:
                 texts[index] += event["delta"]
             case ["output_text" | "reasoning_text", "done"]:
                 assert event["text"] == texts[index]
+            case ["refusal", "done"]:
+                assert event["refusal"] == texts[index]
             case ["function_call_arguments", "done"]:
                 assert event["arguments"] == texts[index]
             case ["output_item", "done"]:
@@ -222,7 +234,9 @@ def test_the_stream_ends_with_the_response_that_is_read_later(events: list[ev.Ev
 def test_while_it_is_written_the_object_has_what_the_events_said(events: list[ev.Event]) -> None:
     cut = len(events) * 2 // 3
     so_far = read(fresh(blocks(events[:cut])))
-    said = "".join(event["delta"] for event in so_far if event["type"] == "response.output_text.delta")
+    voices = ("response.output_text.delta", "response.refusal.delta")
+    said = "".join(event["delta"] for event in so_far if event["type"] in voices)
     response = response_of(fold(events[:cut]), OPTIONS)
     shown = msgspec.to_builtins(response)["output"]
-    assert "".join(part["text"] for item in shown if item["type"] == "message" for part in item["content"]) == said
+    parts = [part for item in shown if item["type"] == "message" for part in item["content"]]
+    assert "".join(part.get("text", part.get("refusal")) for part in parts) == said

@@ -54,6 +54,26 @@ async def test_text_reasoning_and_usage(caller: Caller) -> None:
     assert not any(isinstance(e, ev.Upstream) for e in events)
 
 
+async def test_a_refusal_is_a_part_that_says_so(caller: Caller) -> None:
+    place = {"item_id": "msg", "content_index": 0}
+    events = await call(
+        caller,
+        CREATED,
+        event("refusal.delta", 1, delta="I will ", **place),
+        event("refusal.delta", 2, delta="not.", **place),
+        event("refusal.done", 3, refusal="I will not.", **place),
+        COMPLETED,
+    )
+    assert events[1:-1] == [
+        ev.TextStart("refusal", refusal=True), ev.TextDelta("refusal", "I will "), ev.TextDelta("refusal", "not."),
+    ]  # fmt: skip
+
+
+async def test_a_refusal_that_is_told_only_whole(caller: Caller) -> None:
+    events = await call(caller, event("refusal.done", refusal="No."), event("completed", response={}))
+    assert said(events) == "No."
+
+
 async def test_servers_that_leave_out_numbers_indexes_and_deltas(caller: Caller) -> None:
     parts = [event("output_text.done", text="whole"), event("completed", response={}), b"data: [DONE]\n\n"]
     events = await call(caller, *parts)
