@@ -15,6 +15,6 @@ class Refusal:
 
     def feed(self, text: str) -> list[ev.Event]:
         """Return the events of a piece of it."""
-        opening = [] if self._open else [ev.TextEnd(""), ev.TextStart(PART, refusal=True)]
+        opening: list[ev.Event] = [] if self._open else [ev.TextEnd(""), ev.TextStart(PART, refusal=True)]
         self._open = True
         return [*opening, ev.TextDelta(PART, text)]
