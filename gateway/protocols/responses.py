@@ -21,7 +21,16 @@ from typing import Any
 from gateway.protocols.base import LastBlock, Wire
 from gateway.protocols.openai_common import RESTARTED, UNTOLD, arguments_text, read_options
 from gateway.protocols.responses_items import OpenItem, make_item
-from gateway.protocols.responses_object import Identity, ItemStatus, Kind, Outcome, ResponseOptions, build, outcome_of
+from gateway.protocols.responses_object import (
+    Identity,
+    ItemStatus,
+    Kind,
+    Outcome,
+    ResponseOptions,
+    UrlCitation,
+    build,
+    outcome_of,
+)
 from shared import events as ev
 from shared.events import Failure, Usage, encode_json
 from shared.log.types import Entry
@@ -42,6 +51,7 @@ class ResponsesEncoder:
         self._named: dict[tuple[Kind, str], OpenItem] = {}
         self._calls: set[str] = set()
         self._last: OpenItem | None = None
+        self._cited: list[UrlCitation] = []
         self._reason: str | None = None
         self._out: list[bytes] = []
 
@@ -71,6 +81,8 @@ class ResponsesEncoder:
                 self._settle("fc", call_id)
             case ev.StartStep():
                 self._next_part()
+            case ev.SourceUrl(url=url, title=title):
+                self._source(UrlCitation(url, title if isinstance(title, str) and title else url))
             case _:
                 self._control(event)
         return self._out
@@ -117,6 +129,7 @@ class ResponsesEncoder:
             self._lifecycle("response.in_progress", Outcome("in_progress"))
         self._named.clear()
         self._calls.clear()
+        self._cited.clear()
         self._last = None
         self._reason = None
 
@@ -157,7 +170,19 @@ class ResponsesEncoder:
         self._named[kind, name] = self._last = item
         for event, fields in item.opening():
             self._say(event, **fields)
+        if item.voice == "output_text":
+            cited, self._cited = self._cited, []
+            for citation in cited:
+                self._source(citation)
         return item
+
+    def _source(self, citation: UrlCitation) -> None:
+        """It belongs to the text that is last, or else to the next one."""
+        if self._last is None or self._last.voice != "output_text":
+            self._cited.append(citation)
+            return
+        event, fields = self._last.cite(citation)
+        self._say(event, **fields)
 
     def _delta(self, kind: Kind, name: str, text: str) -> None:
         item = self._named.get((kind, name))

@@ -16,6 +16,7 @@ from gateway.protocols.responses_object import (
     ReasoningItem,
     ReasoningText,
     Refusal,
+    UrlCitation,
 )
 from shared.events import encode_json
 
@@ -46,6 +47,7 @@ class OpenItem:
     pieces: list[str] = field(default_factory=list)
     status: ItemStatus = "in_progress"
     ended: bool = False
+    cited: list[UrlCitation] = field(default_factory=list)
 
     @property
     def closed(self) -> bool:
@@ -74,7 +76,7 @@ class OpenItem:
     def _part(self, text: str) -> OutputText | Refusal | ReasoningText:
         match self.voice:
             case "output_text":
-                return OutputText(text)
+                return OutputText(text, self.cited)
             case "refusal":
                 return Refusal(text)
             case _:
@@ -89,6 +91,12 @@ class OpenItem:
     def delta(self, number: int, text: str) -> bytes:
         """Return the whole event of a piece of text."""
         return b"".join((self.head, str(number).encode(), self.middle, encode_json(text), self.tail))
+
+    def cite(self, citation: UrlCitation) -> Said:
+        """Add a citation and return the event that tells of it."""
+        self.cited.append(citation)
+        told = {"annotation_index": len(self.cited) - 1, "annotation": citation}
+        return "response.output_text.annotation.added", {**self._place(), **told}
 
     def closing(self) -> Iterator[Said]:
         """Yield the events that end it; `status` is set already. Arguments that were cut off are not called done."""

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from gateway.protocols.openai_common import failure_of, part_arguments
 from shared.events import Failure, Usage
-from shared.message import Message, Part, ReasoningPart, StepPart, TextPart, ToolPart
+from shared.message import Message, Part, ReasoningPart, SourceUrlPart, StepPart, TextPart, ToolPart
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -43,11 +43,20 @@ class ResponseOptions(Struct, frozen=True, omit_defaults=True):
         return {str(tool.get("name")) for tool in self.tools}
 
 
+class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
+    """A page that the text cites. Where in the text is not kept: both places are 0."""
+
+    url: str
+    title: str
+    start_index: int = 0
+    end_index: int = 0
+
+
 class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
     """Text of a message item."""
 
     text: str
-    annotations: list[Any] = []
+    annotations: list[UrlCitation] = []
     logprobs: list[Any] = []
 
 
@@ -231,8 +240,9 @@ def items_of(message: Message, identity: Identity) -> list[Item]:
     declared = identity.options.declared
     over = message.state in ("done", "failed", "aborted")
     cut = _last_part(message) if over and outcome_of(message).status != "completed" else None
-    for part in message.parts:
-        item = _item(part, identity, len(out), declared, _status(part, over, part is cut))
+    cited = _citations(message)
+    for at, part in enumerate(message.parts):
+        item = _item(part, identity, len(out), declared, _status(part, over, part is cut), cited.get(at, []))
         if item is not None:
             out.append(item)
     return out
@@ -244,10 +254,31 @@ def _last_part(message: Message) -> Part | None:
     return next((part for part in reversed(message.parts) if isinstance(part, written)), None)
 
 
-def _item(part: Part, identity: Identity, index: int, declared: set[str], status: ItemStatus) -> Item | None:
+def _citations(message: Message) -> dict[int, list[UrlCitation]]:
+    """Return what the text part at each place cites: what comes in it or right behind it, else the next one does."""
+    out: dict[int, list[UrlCitation]] = {}
+    waiting: list[UrlCitation] = []
+    current = waiting
+    for at, part in enumerate(message.parts):
+        match part:
+            case SourceUrlPart(url=url, title=title):
+                current.append(UrlCitation(url, title or url))
+            case TextPart(refusal=False):
+                out[at] = current = waiting
+                waiting = []
+            case TextPart() | ReasoningPart() | ToolPart() | StepPart():
+                current = waiting
+            case _:
+                pass
+    return out
+
+
+def _item(
+    part: Part, identity: Identity, index: int, declared: set[str], status: ItemStatus, cited: list[UrlCitation]
+) -> Item | None:
     match part:
         case TextPart(text=text, refusal=refusal):
-            content = Refusal(text) if refusal else OutputText(text)
+            content = Refusal(text) if refusal else OutputText(text, cited)
             return MessageItem(identity.item_id("msg", index), status, [content])
         case ReasoningPart(text=text):
             return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])

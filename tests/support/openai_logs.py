@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from shared import events as ev
 from shared.cursor import Cursor
@@ -108,6 +109,11 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
             *first, *answer(*text("Wait."), *cut_call()[:-1])[:-2], ev.FinishStep(), ev.Abort(),
             ev.End("aborted", 1, USAGE),
         ],
+        "sources": [
+            *first,
+            *answer(ev.SourceUrl("s0", "https://a"), *text("Locks ", end=False), ev.SourceUrl("s1", "https://b", "B"),
+                    ev.TextDelta("t0", "lift."), ev.TextEnd("t0")), done(),
+        ],
         "refusal": [*first, *answer(*refusal("I will ", "not.")), done()],
         "filtered": [*first, *answer(*text("Locks "), reason="content-filter"), done()],
         "odd_text": [*first, *answer(*text("a\u2028b\u0085c\x00d\ufffd", "\u00e9\U0001f30a\n\r\n")), done(None)],
@@ -143,7 +149,7 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
     """Draw the content of an answer: parts and calls one after another, some of the tools not the client's."""
     out: list[ev.Event] = []
     for number in range(draw(st.integers(0, 4))):
-        match draw(st.sampled_from(["text", "refusal", "reasoning", "call", "cut call", "own"])):
+        match draw(st.sampled_from(["text", "refusal", "reasoning", "source", "call", "cut call", "own"])):
             case "text":
                 out += text(*draw(_WORDS), part=f"t{number}")
             case "refusal":
@@ -152,6 +158,9 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
                 name = f"r{number}"
                 out += [ev.ReasoningStart(name), *(ev.ReasoningDelta(name, word) for word in draw(_WORDS))]
                 out.append(ev.ReasoningEnd(name))
+            case "source":
+                source = ev.SourceUrl(f"s{number}", "https://x", draw(st.sampled_from([UNSET, "X"])))
+                out.insert(draw(st.integers(0, len(out))), source)
             case "call":
                 pieces = draw(st.sampled_from([(), ('{"a":1}',), ('{"a"', ":1}")]))
                 out += call(f"c{number}", *pieces, value={"a": 1})

@@ -72,6 +72,16 @@ def test_a_plain_answer_in_order() -> None:
     }  # fmt: skip
 
 
+def test_sources_are_annotations_of_the_text_that_they_stand_in() -> None:
+    found = read(blocks(LOGS["sources"]))
+    told = [event for event in found if event["type"] == "response.output_text.annotation.added"]
+    assert [(event["annotation_index"], event["annotation"]["url"]) for event in told] == [
+        (0, "https://a"), (1, "https://b"),
+    ]  # fmt: skip
+    [item] = found[-1]["response"]["output"]
+    assert item["content"][0]["annotations"] == [event["annotation"] for event in told]
+
+
 def test_a_refusal_is_no_text() -> None:
     found = read(blocks(LOGS["refusal"]))
     assert [event["type"].removeprefix("response.") for event in found[3:-1]] == [
