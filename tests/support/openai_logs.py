@@ -141,6 +141,7 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
     }  # fmt: skip
 
 
+_TITLES: st.SearchStrategy[Any] = st.sampled_from([UNSET, "X"])
 _WORDS = st.lists(st.text(max_size=5), max_size=4)
 
 
@@ -159,7 +160,7 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
                 out += [ev.ReasoningStart(name), *(ev.ReasoningDelta(name, word) for word in draw(_WORDS))]
                 out.append(ev.ReasoningEnd(name))
             case "source":
-                source = ev.SourceUrl(f"s{number}", "https://x", draw(st.sampled_from([UNSET, "X"])))
+                source = ev.SourceUrl(f"s{number}", "https://x", draw(_TITLES))
                 out.insert(draw(st.integers(0, len(out))), source)
             case "call":
                 pieces = draw(st.sampled_from([(), ('{"a":1}',), ('{"a"', ":1}")]))
