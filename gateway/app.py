@@ -1,6 +1,6 @@
 """Owns how the gateway is put together: wrappers around routes around services.
 
-    ExposeTransport > RawPath > CORS > CountRequests > ErrorBoundary > HostGuard > Authenticate > routes
+    ExposeTransport > RawPath > RequestIds > CORS > CountRequests > ErrorBoundary > HostGuard > Authenticate > routes
 
 Outermost what must see the connection, then what must touch every answer, then what turns exceptions into
 answers, and inside it whatever may refuse.
@@ -41,7 +41,7 @@ from gateway.routes import (
 from gateway.routes.table import Operation, make_routes
 from gateway.services import Services, open_services
 from gateway.settings import GatewaySettings
-from gateway.wrappers import CountRequests, HostGuard, RawPath
+from gateway.wrappers import CountRequests, HostGuard, RawPath, RequestIds
 from shared.events import encode_json
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -59,14 +59,14 @@ OPERATIONS: tuple[Operation, ...] = (
 LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 REQUEST_HEADERS = (
     *("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "x-api-key"),
-    *("user-agent", "x-requested-with", "openai-organization", "openai-project"),
+    *("user-agent", "x-requested-with", "x-request-id", "openai-organization", "openai-project"),
     # What OpenAI's SDK adds in a browser.
     *(f"x-stainless-{name}" for name in ("arch", "lang", "os", "package-version", "retry-count", "runtime")),
     *(f"x-stainless-{name}" for name in ("runtime-version", "timeout", "helper-method")),
 )
 EXPOSED_HEADERS = (
     *("location", "retry-after", "x-should-retry", "www-authenticate"),
-    *("x-response-id", "x-tailrace-stream"),
+    *("x-request-id", "x-response-id", "x-tailrace-stream"),
     *("x-workflow-run-id", "x-workflow-stream-tail-index", "x-vercel-ai-ui-message-stream"),
 )
 
@@ -95,7 +95,7 @@ def create_app(settings: GatewaySettings) -> ASGIApp:
     router = Router([*routes, websocket.ROUTE], redirect_slashes=False, lifespan=lifespan)
     app: ASGIApp = Authenticate(_Rooted(router), identify)
     app = CountRequests(ErrorBoundary(HostGuard(app, settings), {PREFIX: OPENAI}))
-    return ExposeTransport(RawPath(_with_cors(app, settings)))
+    return ExposeTransport(RawPath(RequestIds(_with_cors(app, settings))))
 
 
 class _Rooted:

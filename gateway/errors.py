@@ -161,5 +161,6 @@ class ErrorBoundary:
         except Exception:
             if begun:
                 raise
-            log.exception("request failed", extra={"method": scope["method"], "operation": scope.get("tailrace.op")})
+            told = {"operation": scope.get("tailrace.op"), "request_id": scope.get("tailrace.request_id")}
+            log.exception("request failed", extra={"method": scope["method"], **told})
             await shape.answer(TailraceError())(scope, receive, send)

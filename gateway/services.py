@@ -11,6 +11,7 @@ from gateway.access.tickets import Tickets
 from gateway.index import UserIndex
 from gateway.live.hub import Hub, HubSettings
 from gateway.metrics import Metrics
+from gateway.openai.forgetting import Forgetter
 from gateway.pulse import Pulse
 from gateway.settings import GatewaySettings
 from shared.dispatch import Dispatcher
@@ -36,6 +37,7 @@ class Services:
     tickets: Tickets
     pulse: Pulse
     metrics: Metrics
+    forgetter: Forgetter
     clock: Callable[[], float] = time.time
 
 
@@ -75,7 +77,10 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
             last_s=settings.ticket_s,
             deadline_s=settings.redis_deadline_s,
         )
-        yield Services(settings, models, link, log, hub, dispatcher, index, feed, tickets, pulse, metrics)
+        forgetter = Forgetter(log)
+        forgetter.open()
+        stack.push_async_callback(forgetter.close)
+        yield Services(settings, models, link, log, hub, dispatcher, index, feed, tickets, pulse, metrics, forgetter)
 
 
 def _hub_settings(settings: GatewaySettings) -> HubSettings:

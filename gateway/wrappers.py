@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.settings import GatewaySettings, is_loopback
 from shared.errors import HostNotAllowed
 
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 PROBES = frozenset(("/healthz", "/readyz"))
 
 
@@ -74,6 +77,28 @@ def _hostname(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
+
+
+class RequestIds:
+    """Gives every answer an `x-request-id`: the one that the request came with, if it is of sane form, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+        scope["tailrace.request_id"] = request_id
+
+        async def label(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, label)
 
 
 class CountRequests:

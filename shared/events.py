@@ -39,9 +39,10 @@ class FinishStep(_Content, frozen=True, tag="finish-step"):
 
 
 class TextStart(_Content, frozen=True, tag="text-start"):
-    """A text part opens."""
+    """A text part opens. `refusal`: its text says why the model will not answer."""
 
     id: str
+    refusal: bool = False
 
 
 class TextDelta(_Content, frozen=True, tag="text-delta"):

@@ -50,8 +50,8 @@ class Fold:
                 part = self._open(kind, part_id)
                 if part is not None:
                     part.text += delta
-            case ev.TextStart(id=part_id):
-                self._add(TextPart(part_id, "", "streaming"))
+            case ev.TextStart(id=part_id, refusal=refusal):
+                self._add(TextPart(part_id, "", "streaming", refusal))
             case ev.ReasoningStart(id=part_id):
                 self._add(ReasoningPart(part_id, "", "streaming"))
             case ev.TextEnd(id=part_id) | ev.ReasoningEnd(id=part_id):

@@ -19,11 +19,12 @@ class _Part(Struct, tag_field="type", omit_defaults=True):
 
 
 class TextPart(_Part, tag="text"):
-    """Text the model wrote. `id` names the part while deltas may still come."""
+    """Text the model wrote. `id` names the part while deltas may still come; `refusal`: it will not answer, and why."""
 
     id: str
     text: str
     state: PartState
+    refusal: bool = False
 
 
 class ReasoningPart(_Part, tag="reasoning"):

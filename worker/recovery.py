@@ -153,6 +153,8 @@ def _plain_text(content: Sequence[ev.Event]) -> str | None:
                 texts.append(delta)
             case ev.ReasoningStart() | ev.ReasoningDelta() if parts:
                 return None  # text, then more reasoning: a prefill would lose the order
+            case ev.TextStart(refusal=True):
+                return None  # nothing that a model goes on with
             case ev.TextStart():
                 parts += 1
             case _ if not isinstance(event, (*_EMPTY, ev.ReasoningDelta, ev.ReasoningEnd, ev.MessageMetadata)):

@@ -1,7 +1,8 @@
 """Owns the body of `POST /v1/responses`: what is accepted, and what of it goes upstream under Chat Completions' names.
 
-Parameters that we do not know are passed upstream as they came. What would change the meaning of the answer and
-cannot be done is refused, never dropped.
+Parameters that we do not know are passed upstream as they came, and so are those that only the Responses API has,
+where it is what the model speaks (`check_kind`). What would change the meaning of the answer and cannot be done is
+refused, never dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import RESERVED, Json, convert, drop_none
 from gateway.openai.responses_input import unsupported
 from gateway.protocols.responses_object import ResponseOptions
+from shared.models import Kind
 
 _JSON_OBJECT: Json = {"type": "object"}
 
@@ -56,11 +58,15 @@ _OURS = frozenset(ResponsesBody.__struct_fields__) | RESERVED
 
 
 class ResponsesRequest(Struct, frozen=True):
-    """A checked request: `body` as it came, `params` for the model, `options` for the wire."""
+    """A checked request: `body` as it came, `params` for the model, `options` for the wire.
+
+    special: the parameters given that Chat Completions has no word for, by their names as clients know them.
+    """
 
     body: ResponsesBody
     params: Json
     options: ResponseOptions
+    special: list[str]
 
     @property
     def given(self) -> str | list[Json]:
@@ -74,7 +80,14 @@ def read_request(tree: Json) -> ResponsesRequest:
     body = convert(tree, ResponsesBody)
     _refuse(body)
     params = {name: value for name, value in tree.items() if name not in _OURS and value is not None}
-    return ResponsesRequest(body, {**params, **_params(body)}, _options(body))
+    special = _special(body)
+    return ResponsesRequest(body, {**params, **_params(body), **special}, _options(body), _names(special))
+
+
+def check_kind(asked: ResponsesRequest, kind: Kind) -> None:
+    """Raise `ApiError` for a parameter that a model of this kind cannot be told."""
+    if kind == "chat_completions" and asked.special:
+        raise unsupported(f"'{asked.special[0]}' with this model", asked.special[0])
 
 
 def _refuse(body: ResponsesBody) -> None:
@@ -108,6 +121,30 @@ def _params(body: ResponsesBody) -> Json:
             "reasoning_effort": reasoning.get("effort"),
         }
     )
+
+
+def _special(body: ResponsesBody) -> Json:
+    """Return what only a Responses API can be told, under its own names; what asks for the default is left out."""
+    return drop_none(
+        {
+            "reasoning": _rest(body.reasoning, "effort"),
+            "text": _rest(body.text, "format", "verbosity"),
+            "include": body.include or None,
+            "truncation": None if body.truncation == "disabled" else body.truncation,
+            "max_tool_calls": body.max_tool_calls,
+        }
+    )
+
+
+def _rest(value: Json | None, *told: str) -> Json | None:
+    return {name: item for name, item in drop_none(value or {}).items() if name not in told} or None
+
+
+def _names(special: Json) -> list[str]:
+    nested = ("reasoning", "text")
+    return [f"{name}.{part}" for name in nested for part in special.get(name, ())] + [
+        name for name in special if name not in nested
+    ]
 
 
 def _tool(tool: Json, at: int) -> Json:

@@ -107,9 +107,11 @@ def _answer(message: Message, options: ResponseOptions) -> list[Json]:
     calls = [] if said.tool_calls is UNSET else said.tool_calls
     # A call that was cut short is not one that could be answered.
     whole = [msgspec.to_builtins(call) for call in calls if _is_json(call.function.arguments)]
-    if not said.content and not whole:
+    # As text: models whose API knows refusals are few.
+    content = said.content or said.refusal
+    if not content and not whole:
         return []
-    answer: Json = {"role": "assistant", "content": said.content}
+    answer: Json = {"role": "assistant", "content": content}
     return [{**answer, "tool_calls": whole}] if whole else [answer]
 
 

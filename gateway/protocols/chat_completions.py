@@ -1,7 +1,7 @@
 """Owns the Chat Completions wire: `chat.completion.chunk` events, then `data: [DONE]`.
 
-    {"role":"assistant","content":""}, deltas of content | reasoning_content | tool_calls, {} + finish_reason,
-    with include_usage a chunk of no choices and the usage (null in all others), [DONE]
+    {"role":"assistant","content":""}, deltas of content | refusal | reasoning_content | tool_calls, what is cited as
+    annotations, {} + finish_reason, with include_usage a chunk of no choices and the usage (null in all others), [DONE]
 
 Nothing is repeated that clients would add up: one role, one id and one name a call. How a message ends:
 done is the finish chunk; failed and stopped are an error chunk with a stable code, since a partial answer with a
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.protocols.base import LastBlock, Wire
-from gateway.protocols.chat_object import ChatOptions, chat_reason, chat_usage
+from gateway.protocols.chat_object import Annotation, ChatOptions, chat_reason, chat_usage, cite
 from gateway.protocols.openai_common import RESTARTED, STOPPED, UNFINISHED, UNTOLD, arguments_text, read_options
 from shared import events as ev
 from shared.events import Failure, encode_json
@@ -36,14 +36,23 @@ class ChatCompletionsEncoder:
         self._base = self._head = self._tail = b""
         self._calls: dict[str, int] = {}
         self._with_input: set[str] = set()
+        self._refusals: set[str] = set()
+        self._cited: list[Annotation] = []
         self._spoke = False
         self._reason: str | None = None
 
     def encode(self, entry: Entry) -> Sequence[bytes]:
         event = entry.event
         match event:
-            case ev.TextDelta(delta=text):
-                return self._delta(b'{"content":' + encode_json(text) + b"}")
+            case ev.TextDelta(id=part_id, delta=text):
+                name = b'{"refusal":' if part_id in self._refusals else b'{"content":'
+                return self._delta(name + encode_json(text) + b"}")
+            case ev.TextStart(id=part_id, refusal=True):
+                self._refusals.add(part_id)
+            case ev.SourceUrl(url=url, title=title):
+                self._cited.append(cite(url, title))
+            case ev.TextEnd(id=part_id):
+                self._refusals.discard(part_id)
             case ev.ReasoningDelta(delta=text):
                 return self._delta(b'{"reasoning_content":' + encode_json(text) + b"}")
             case ev.ToolInputStart() | ev.ToolInputDelta() | ev.ToolInputAvailable() | ev.ToolInputError():
@@ -85,6 +94,8 @@ class ChatCompletionsEncoder:
         spoke, self._spoke = self._spoke, False
         self._calls.clear()
         self._with_input.clear()
+        self._refusals.clear()
+        self._cited.clear()
         self._reason = None
         return (LastBlock(error_chunk(RESTARTED)), self._role()) if spoke else ()
 
@@ -124,10 +135,12 @@ class ChatCompletionsEncoder:
             return (error_chunk(UNFINISHED),)
         reason = encode_json(chat_reason(self._reason, bool(self._calls)))
         finish = self._head + b"{}" + self._tail.replace(b'"finish_reason":null', b'"finish_reason":' + reason, 1)
+        # All at once: clients that add deltas up cannot add to a list without indexes.
+        cited = self._delta(b'{"annotations":' + encode_json(self._cited) + b"}") if self._cited else ()
         if not self._options.include_usage:
-            return (finish, DONE)
+            return (*cited, finish, DONE)
         usage = self._base + b',"choices":[],"usage":' + encode_json(chat_usage(end.usage)) + b"}\n\n"
-        return (finish, usage, DONE)
+        return (*cited, finish, usage, DONE)
 
 
 CHAT_COMPLETIONS = Wire(name="chat_completions", make_encoder=ChatCompletionsEncoder)

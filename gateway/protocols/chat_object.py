@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.protocols.openai_common import part_arguments
 from shared.events import Usage
-from shared.message import Message, ReasoningPart, TextPart, ToolPart
+from shared.message import Message, ReasoningPart, SourceUrlPart, TextPart, ToolPart
 
 ChatReason = Literal["stop", "length", "content_filter", "tool_calls"]
 _REASONS: dict[str | None, ChatReason] = {
@@ -66,14 +66,31 @@ class ChatToolCall(Struct, frozen=True):
     type: Literal["function"] = "function"
 
 
+class ChatCitation(Struct, frozen=True):
+    """A page that the answer cites. Where in the text is not kept: both places are 0."""
+
+    url: str
+    title: str
+    start_index: int = 0
+    end_index: int = 0
+
+
+class Annotation(Struct, frozen=True):
+    """What the answer is annotated with."""
+
+    url_citation: ChatCitation
+    type: Literal["url_citation"] = "url_citation"
+
+
 class AssistantMessage(Struct, frozen=True):
     """The answer as one message."""
 
     content: str | None
     role: Literal["assistant"] = "assistant"
-    refusal: None = None
+    refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ChatToolCall] | UnsetType = UNSET
+    annotations: list[Annotation] | UnsetType = UNSET
 
 
 class Choice(Struct, frozen=True):
@@ -123,12 +140,20 @@ def assistant_message(message: Message, declared: list[str]) -> AssistantMessage
         if isinstance(part, ToolPart) and part.tool_name in declared
     ]
     thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
-    texts = [part.text for part in message.parts if isinstance(part, TextPart)]
+    texts = [part.text for part in message.parts if isinstance(part, TextPart) and not part.refusal]
+    refusal = "".join(part.text for part in message.parts if isinstance(part, TextPart) and part.refusal)
     return AssistantMessage(
-        content=None if calls and not texts else "".join(texts),
+        content=None if (calls or refusal) and not texts else "".join(texts),
+        refusal=refusal or None,
         reasoning_content=thought or UNSET,
         tool_calls=calls or UNSET,
+        annotations=[cite(part.url, part.title) for part in message.parts if isinstance(part, SourceUrlPart)] or UNSET,
     )
+
+
+def cite(url: str, title: object) -> Annotation:
+    """Return the annotation for a source; one without a title is called by its URL."""
+    return Annotation(ChatCitation(url, title if isinstance(title, str) and title else url))
 
 
 def chat_completion(message: Message, options: ChatOptions) -> ChatCompletion:

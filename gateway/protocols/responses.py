@@ -5,10 +5,12 @@
     response.completed | response.incomplete | response.failed
 
 `response.queued` is for background responses, which may wait. A stopped one ends with `response.incomplete` whose
-status is `cancelled`: there is no event of that name that clients know. Begun anew after a crash: a client that has
-been shown an item gets `response.failed` (see `openai_common`), and the fresh attempt begins behind it with a
-`response.created` of its own, its numbers going on, its output empty: so a number names one event of the log for
-ever, and the response that is read later is that of the fresh attempt alone.
+status is `cancelled`: there is no event of that name that clients know. The last part of an answer may have been cut
+off where it ends, which only the message's end tells: its item is closed there, or when the next part begins.
+
+Begun anew after a crash: a client that has been shown an item gets `response.failed` (see `openai_common`), and the
+fresh attempt begins behind it with a `response.created` of its own, its numbers going on, its output empty: so a
+number names one event of the log for ever, and the response that is read later is that of the fresh attempt alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,16 @@ from typing import Any
 from gateway.protocols.base import LastBlock, Wire
 from gateway.protocols.openai_common import RESTARTED, UNTOLD, arguments_text, read_options
 from gateway.protocols.responses_items import OpenItem, make_item
-from gateway.protocols.responses_object import Identity, Kind, Outcome, ResponseOptions, build, outcome_of
+from gateway.protocols.responses_object import (
+    Identity,
+    ItemStatus,
+    Kind,
+    Outcome,
+    ResponseOptions,
+    UrlCitation,
+    build,
+    outcome_of,
+)
 from shared import events as ev
 from shared.events import Failure, Usage, encode_json
 from shared.log.types import Entry
@@ -38,6 +49,9 @@ class ResponsesEncoder:
         self._running = False
         self._items: list[OpenItem] = []
         self._named: dict[tuple[Kind, str], OpenItem] = {}
+        self._calls: set[str] = set()
+        self._last: OpenItem | None = None
+        self._cited: list[UrlCitation] = []
         self._reason: str | None = None
         self._out: list[bytes] = []
 
@@ -51,16 +65,24 @@ class ResponsesEncoder:
                 self._delta("rs", part_id, text)
             case ev.ToolInputDelta(tool_call_id=call_id, input_text_delta=text):
                 self._delta("fc", call_id, text)
-            case ev.TextStart(id=part_id):
-                self._open("msg", part_id)
+            case ev.TextStart(id=part_id, refusal=refusal):
+                self._next_part()
+                self._open("msg", part_id, refusal=refusal)
             case ev.ReasoningStart(id=part_id):
+                self._next_part()
                 self._open("rs", part_id)
             case ev.TextEnd(id=part_id):
-                self._close("msg", part_id)
+                self._ended("msg", part_id)
             case ev.ReasoningEnd(id=part_id):
-                self._close("rs", part_id)
+                self._ended("rs", part_id)
             case ev.ToolInputStart() | ev.ToolInputAvailable() | ev.ToolInputError():
                 self._tool(event)
+            case ev.ToolOutputAvailable(tool_call_id=call_id) | ev.ToolOutputError(tool_call_id=call_id):
+                self._settle("fc", call_id)
+            case ev.StartStep():
+                self._next_part()
+            case ev.SourceUrl(url=url, title=title):
+                self._source(UrlCitation(url, title if isinstance(title, str) and title else url))
             case _:
                 self._control(event)
         return self._out
@@ -98,18 +120,25 @@ class ResponsesEncoder:
 
     def _begin_anew(self) -> None:
         if self._items:
+            for item in self._items:
+                item.status = item.status if item.closed else "incomplete"
             self._lifecycle("response.failed", Outcome("failed", error=RESTARTED))
             self._out[-1] = LastBlock(self._out[-1])
             self._items.clear()
             self._lifecycle("response.created", Outcome("in_progress"))
             self._lifecycle("response.in_progress", Outcome("in_progress"))
         self._named.clear()
+        self._calls.clear()
+        self._cited.clear()
+        self._last = None
         self._reason = None
 
     def _end(self, end: ev.End) -> None:
-        for item in self._items:
-            self._done(item)
         outcome = outcome_of(Message(state=end.state, finish_reason=self._reason, error=end.error))
+        cut = outcome.status != "completed"
+        for item in self._items:
+            broken = (cut and item is self._last) or (item.kind == "fc" and not item.ended)
+            self._done(item, "incomplete" if broken else "completed")
         self._lifecycle(_TERMINAL.get(outcome.status, "response.incomplete"), outcome, end.usage)
 
     def _lifecycle(self, kind: str, outcome: Outcome, usage: Usage | None = None) -> None:
@@ -132,16 +161,28 @@ class ResponsesEncoder:
 
     # -- items
 
-    def _open(self, kind: Kind, name: str, tool: str = "") -> OpenItem | None:
+    def _open(self, kind: Kind, name: str, *, tool: str = "", refusal: bool = False) -> OpenItem | None:
         if self._identity is None:
             return None
         index = len(self._items)
-        item = make_item(kind, self._identity.item_id(kind, index), index, name, tool)
+        item = make_item(kind, self._identity.item_id(kind, index), index, name, tool=tool, refusal=refusal)
         self._items.append(item)
-        self._named[kind, name] = item
+        self._named[kind, name] = self._last = item
         for event, fields in item.opening():
             self._say(event, **fields)
+        if item.voice == "output_text":
+            cited, self._cited = self._cited, []
+            for citation in cited:
+                self._source(citation)
         return item
+
+    def _source(self, citation: UrlCitation) -> None:
+        """It belongs to the text that is last, or else to the next one."""
+        if self._last is None or self._last.voice != "output_text":
+            self._cited.append(citation)
+            return
+        event, fields = self._last.cite(citation)
+        self._say(event, **fields)
 
     def _delta(self, kind: Kind, name: str, text: str) -> None:
         item = self._named.get((kind, name))
@@ -151,31 +192,51 @@ class ResponsesEncoder:
         self._out.append(item.delta(self._number, text))
         self._number += 1
 
-    def _close(self, kind: Kind, name: str) -> None:
+    def _next_part(self) -> None:
+        """Another part begins: the one before was not cut off."""
+        if self._last is not None and self._last.ended:
+            self._done(self._last)
+        self._last = None
+
+    def _ended(self, kind: Kind, name: str) -> None:
+        item = self._named.get((kind, name))
+        if item is not None:
+            item.ended = True
+            if item is not self._last:
+                self._done(item)
+
+    def _settle(self, kind: Kind, name: str) -> None:
+        """It is whole, whatever follows."""
         item = self._named.get((kind, name))
         if item is not None:
             self._done(item)
 
-    def _done(self, item: OpenItem) -> None:
+    def _done(self, item: OpenItem, status: ItemStatus = "completed") -> None:
         if item.closed:
             return
-        item.closed = True
+        item.status = status
         for event, fields in item.closing():
             self._say(event, **fields)
 
     def _tool(self, event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> None:
         call_id = event.tool_call_id
         item = self._named.get(("fc", call_id))
+        if call_id not in self._calls:
+            self._calls.add(call_id)
+            self._next_part()
         if item is None:
             if event.tool_name not in self._declared:
                 return
-            item = self._open("fc", call_id, event.tool_name)
+            item = self._open("fc", call_id, tool=event.tool_name)
         if item is None or isinstance(event, ev.ToolInputStart):
             return
         if not item.pieces:
             # Whole at once, from an agent: there were no pieces before.
             self._delta("fc", call_id, arguments_text(event.input))
-        self._done(item)
+        if isinstance(event, ev.ToolInputError):
+            self._ended("fc", call_id)
+        else:
+            self._done(item)
 
 
 RESPONSES = Wire(name="responses", make_encoder=ResponsesEncoder)

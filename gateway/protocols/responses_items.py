@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gateway.protocols.responses_object import (
     CallItem,
@@ -15,24 +15,28 @@ from gateway.protocols.responses_object import (
     OutputText,
     ReasoningItem,
     ReasoningText,
+    Refusal,
+    UrlCitation,
 )
 from shared.events import encode_json
 
 Said = tuple[str, dict[str, Any]]
 """An event's type and its fields, but for the number."""
 
-_WORD: dict[Kind, str] = {
-    "msg": "response.output_text",
-    "rs": "response.reasoning_text",
-    "fc": "response.function_call_arguments",
-}
+Voice = Literal["output_text", "refusal", "reasoning_text", "function_call_arguments"]
+"""What an item's text is; its events are named after it."""
+_VOICES: dict[Kind, Voice] = {"msg": "output_text", "rs": "reasoning_text", "fc": "function_call_arguments"}
 
 
 @dataclass(slots=True)
 class OpenItem:
-    """One item. `head` and `tail` enclose number and text of its deltas: they are what a token costs."""
+    """One item. `head` and `tail` enclose number and text of its deltas: they are what a token costs.
+
+    ended: the log has said that it is over; it is closed once `status` is another than `in_progress`.
+    """
 
     kind: Kind
+    voice: Voice
     item_id: str
     index: int
     name: str
@@ -41,7 +45,14 @@ class OpenItem:
     middle: bytes
     tail: bytes
     pieces: list[str] = field(default_factory=list)
-    closed: bool = False
+    status: ItemStatus = "in_progress"
+    ended: bool = False
+    cited: list[UrlCitation] = field(default_factory=list)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its end has been told."""
+        return self.status != "in_progress"
 
     @property
     def text(self) -> str:
@@ -51,7 +62,7 @@ class OpenItem:
     def as_item(self) -> Item:
         """Return the item as it stands."""
         text = self.text
-        return self._item("completed" if self.closed else "in_progress", text, [self._part(text)])
+        return self._item(self.status, text, [self._part(text)])
 
     def _item(self, status: ItemStatus, text: str, content: list[Any]) -> Item:
         match self.kind:
@@ -62,8 +73,14 @@ class OpenItem:
             case "fc":
                 return CallItem(self.item_id, status, self.name, self.tool, text)
 
-    def _part(self, text: str) -> OutputText | ReasoningText:
-        return OutputText(text) if self.kind == "msg" else ReasoningText(text)
+    def _part(self, text: str) -> OutputText | Refusal | ReasoningText:
+        match self.voice:
+            case "output_text":
+                return OutputText(text, self.cited)
+            case "refusal":
+                return Refusal(text)
+            case _:
+                return ReasoningText(text)
 
     def opening(self) -> Iterator[Said]:
         """Yield the events that begin it."""
@@ -75,14 +92,22 @@ class OpenItem:
         """Return the whole event of a piece of text."""
         return b"".join((self.head, str(number).encode(), self.middle, encode_json(text), self.tail))
 
+    def cite(self, citation: UrlCitation) -> Said:
+        """Add a citation and return the event that tells of it."""
+        self.cited.append(citation)
+        told = {"annotation_index": len(self.cited) - 1, "annotation": citation}
+        return "response.output_text.annotation.added", {**self._place(), **told}
+
     def closing(self) -> Iterator[Said]:
-        """Yield the events that end it; `closed` is set already."""
+        """Yield the events that end it; `status` is set already. Arguments that were cut off are not called done."""
         text = self.text
-        if self.kind == "fc":
-            yield f"{_WORD['fc']}.done", {**self._place(), "name": self.tool, "arguments": text}
+        if self.kind == "fc" and self.status == "incomplete":
+            pass
+        elif self.kind == "fc":
+            yield f"response.{self.voice}.done", {**self._place(), "name": self.tool, "arguments": text}
         else:
-            said = {**self._place(), "text": text}
-            yield f"{_WORD[self.kind]}.done", {**said, "logprobs": []} if self.kind == "msg" else said
+            said = {**self._place(), "refusal" if self.voice == "refusal" else "text": text}
+            yield f"response.{self.voice}.done", {**said, "logprobs": []} if self.voice == "output_text" else said
             yield "response.content_part.done", {**self._place(), "part": self._part(text)}
         yield "response.output_item.done", {"output_index": self.index, "item": self.as_item()}
 
@@ -91,17 +116,19 @@ class OpenItem:
         return place if self.kind == "fc" else {**place, "content_index": 0}
 
 
-def make_item(kind: Kind, item_id: str, index: int, name: str, tool: str) -> OpenItem:
+def make_item(kind: Kind, item_id: str, index: int, name: str, *, tool: str, refusal: bool) -> OpenItem:
     """Return a new item. `name`: the part's or the call's id in the log; `tool`: the function of a call."""
-    event = f"{_WORD[kind]}.delta"
+    voice: Voice = "refusal" if refusal else _VOICES[kind]
+    event = f"response.{voice}.delta"
     content = b'"content_index":0,' if kind != "fc" else b""
     return OpenItem(
         kind=kind,
+        voice=voice,
         item_id=item_id,
         index=index,
         name=name,
         tool=tool,
         head=f'event: {event}\ndata: {{"type":"{event}","sequence_number":'.encode(),
         middle=b',"item_id":%b,"output_index":%d,%b"delta":' % (encode_json(item_id), index, content),
-        tail=b',"logprobs":[]}\n\n' if kind == "msg" else b"}\n\n",
+        tail=b',"logprobs":[]}\n\n' if voice == "output_text" else b"}\n\n",
     )

@@ -12,10 +12,10 @@ from msgspec import Struct, field
 
 from gateway.protocols.openai_common import failure_of, part_arguments
 from shared.events import Failure, Usage
-from shared.message import Message, Part, ReasoningPart, TextPart, ToolPart
+from shared.message import Message, Part, ReasoningPart, SourceUrlPart, StepPart, TextPart, ToolPart
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-ItemStatus = Literal["in_progress", "completed"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _INCOMPLETE = {"length": "max_output_tokens", "content-filter": "content_filter"}
 
 
@@ -43,12 +43,27 @@ class ResponseOptions(Struct, frozen=True, omit_defaults=True):
         return {str(tool.get("name")) for tool in self.tools}
 
 
+class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
+    """A page that the text cites. Where in the text is not kept: both places are 0."""
+
+    url: str
+    title: str
+    start_index: int = 0
+    end_index: int = 0
+
+
 class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
     """Text of a message item."""
 
     text: str
-    annotations: list[Any] = []
+    annotations: list[UrlCitation] = []
     logprobs: list[Any] = []
+
+
+class Refusal(Struct, frozen=True, tag_field="type", tag="refusal"):
+    """Why the model will not answer, in place of text."""
+
+    refusal: str
 
 
 class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
@@ -62,7 +77,7 @@ class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
 
     id: str
     status: ItemStatus
-    content: list[OutputText]
+    content: list[OutputText | Refusal]
     role: Literal["assistant"] = "assistant"
 
 
@@ -223,28 +238,65 @@ def items_of(message: Message, identity: Identity) -> list[Item]:
     """Return a message's output items, in the order in which they were begun."""
     out: list[Item] = []
     declared = identity.options.declared
-    for part in message.parts:
-        item = _item(part, identity, len(out), declared)
+    over = message.state in ("done", "failed", "aborted")
+    cut = _last_part(message) if over and outcome_of(message).status != "completed" else None
+    cited = _citations(message)
+    for at, part in enumerate(message.parts):
+        item = _item(part, identity, len(out), declared, _status(part, over, part is cut), cited.get(at, []))
         if item is not None:
             out.append(item)
     return out
 
 
-def _item(part: Part, identity: Identity, index: int, declared: set[str]) -> Item | None:
+def _last_part(message: Message) -> Part | None:
+    """Return what the model wrote last: where an answer is cut off, this is what was."""
+    written = (TextPart, ReasoningPart, ToolPart, StepPart)
+    return next((part for part in reversed(message.parts) if isinstance(part, written)), None)
+
+
+def _citations(message: Message) -> dict[int, list[UrlCitation]]:
+    """Return what the text part at each place cites: what comes in it or right behind it, else the next one does."""
+    out: dict[int, list[UrlCitation]] = {}
+    waiting: list[UrlCitation] = []
+    current = waiting
+    for at, part in enumerate(message.parts):
+        match part:
+            case SourceUrlPart(url=url, title=title):
+                current.append(UrlCitation(url, title or url))
+            case TextPart(refusal=False):
+                out[at] = current = waiting
+                waiting = []
+            case TextPart() | ReasoningPart() | ToolPart() | StepPart():
+                current = waiting
+            case _:
+                pass
+    return out
+
+
+def _item(
+    part: Part, identity: Identity, index: int, declared: set[str], status: ItemStatus, cited: list[UrlCitation]
+) -> Item | None:
     match part:
-        case TextPart(text=text, state=state):
-            return MessageItem(identity.item_id("msg", index), _status(state), [OutputText(text)])
-        case ReasoningPart(text=text, state=state):
-            return ReasoningItem(identity.item_id("rs", index), _status(state), [ReasoningText(text)])
+        case TextPart(text=text, refusal=refusal):
+            content = Refusal(text) if refusal else OutputText(text, cited)
+            return MessageItem(identity.item_id("msg", index), status, [content])
+        case ReasoningPart(text=text):
+            return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])
         case ToolPart(tool_name=name) if name in declared:
-            status = _status("streaming" if part.state == "input-streaming" else "done")
             return CallItem(identity.item_id("fc", index), status, part.tool_call_id, name, part_arguments(part))
         case _:
             return None
 
 
-def _status(state: str) -> ItemStatus:
-    return "in_progress" if state == "streaming" else "completed"
+def _status(part: Part, over: bool, cut: bool) -> ItemStatus:
+    """Return an item's status. `over`: the message is; `cut`: this is where it was cut off."""
+    match part:
+        case ToolPart(state="input-streaming") | TextPart(state="streaming") | ReasoningPart(state="streaming"):
+            return "incomplete" if over else "in_progress"
+        case ToolPart(state="input-error") | TextPart() | ReasoningPart():
+            return "incomplete" if cut else "completed"
+        case _:
+            return "completed"
 
 
 def _usage(usage: Usage) -> ResponseUsage:

@@ -140,6 +140,8 @@ class UiEncoder:
             self._loose = self._loose or self._steps == 0
         if isinstance(event, ev.Abort | ev.Error):
             self._said.add(type(event).__name__)
+        if isinstance(event, ev.TextStart) and event.refusal:
+            event = ev.TextStart(event.id)  # some releases die of a member that they do not know
         return self._frame(encode_event(event))
 
     def _start_step(self, event: ev.StartStep) -> list[bytes]:

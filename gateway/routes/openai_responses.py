@@ -7,7 +7,6 @@ gateway. Its stream can be had again and again for the whole replay period, from
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from gateway.openai.openai_request import named, new_id, place_headers, read_jso
 from gateway.openai.openai_streams import check_room, once_started, patience, stream_from, whole_message
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
-from gateway.openai.responses_request import ResponsesBody, ResponsesRequest, read_request
+from gateway.openai.responses_request import ResponsesBody, ResponsesRequest, check_kind, read_request
 from gateway.openai.responses_stored import WIRE, Stored, earlier_messages, find_response, missing
 from gateway.protocols.responses_object import ResponseObject, response_of
 from gateway.reading import read_message
@@ -37,12 +36,10 @@ from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.start import Started, start
 from gateway.stop import stop
-from shared.errors import TooLarge, Unavailable
+from shared.errors import TooLarge
 from shared.ids import MessageRef
 from shared.jobs import GenerationRequest, encode_request
 from shared.message import Message
-
-log = logging.getLogger(__name__)
 
 RESPONSES = "/v1/responses"
 RESPONSE = f"{RESPONSES}/{{response_id}}"
@@ -98,23 +95,16 @@ async def _created(
     if message is None:
         return Response(status_code=CLIENT_LEFT)
     if not options.store:
-        await _forget(services, ref)
+        services.forgetter.later(ref)
     return json_answer(response_of(message, options), headers=place_headers(ref))
-
-
-async def _forget(services: Services, ref: MessageRef) -> None:
-    """Delete a response that shall not be stored. Its answer has been given: what fails here fails nothing."""
-    try:
-        meta = await services.log.meta(ref)
-        if meta is not None and meta.terminal:
-            await services.log.delete(ref)
-    except Unavailable:
-        log.warning("unstored response left to its retention", extra={"ref": ref.member})
 
 
 async def _generation(services: Services, who: Principal, asked: ResponsesRequest) -> GenerationRequest:
     body = asked.body
     before = body.previous_response_id
+    spec = services.models.get(services.models.choose(body.model))
+    if spec is not None:
+        check_kind(asked, spec.kind)
     earlier = [] if before is None else await earlier_messages(services, who, before)
     generation = GenerationRequest(
         model=body.model or "",
@@ -131,7 +121,7 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
 
 
 class _Unstored:
-    """The stream of a response that shall not be stored: forgotten once its end has been delivered.
+    """The stream of a response that shall not be stored: forgotten a while after its end has been delivered.
 
     One whose client left before stays until its retention is over, and is not to be found by its id after its end.
     """
@@ -143,7 +133,7 @@ class _Unstored:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._inner(scope, receive, send)
-        await _forget(self._services, self._ref)
+        self._services.forgetter.later(self._ref)
 
 
 async def _find(request: Request, *, patient: bool = False) -> tuple[Services, Principal, Stored]:

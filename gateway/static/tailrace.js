@@ -250,9 +250,9 @@ export class Fold {
   #last = (type, key, id, name) =>
     this.message.parts.findLast((part) => part.type === type && part[key] === id && part.name === name);
 
-  #text({ type: kind, id, delta }) {
-    const [type, step] = kind.split('-');
-    if (step === 'start') return this.message.parts.push({ type, id, text: '', state: 'streaming' });
+  #text({ type: kind, id, delta, refusal }) {
+    const [[type, step], mark] = [kind.split('-'), kind === 'text-start' && refusal === true && { refusal }];
+    if (step === 'start') return this.message.parts.push({ type, id, text: '', state: 'streaming', ...mark });
     const part = this.#last(type, 'id', id);
     if (part?.state !== 'streaming') return;
     Object.assign(part, step === 'delta' ? { text: part.text + delta } : { state: 'done' });

@@ -26,7 +26,7 @@ KNOWN: list[st.SearchStrategy[ev.Event]] = [
     st.builds(ev.Start, ID, MAYBE_METADATA),
     st.just(ev.StartStep()),
     st.just(ev.FinishStep()),
-    st.builds(ev.TextStart, ID),
+    st.builds(ev.TextStart, ID, st.booleans()),
     st.builds(ev.TextDelta, ID, TEXT),
     st.builds(ev.TextEnd, ID),
     st.builds(ev.ReasoningStart, ID),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from shared import events as ev
 from shared.cursor import Cursor
@@ -48,6 +49,11 @@ def text(*pieces: str, part: str = "t0", end: bool = True) -> list[ev.Event]:
     return [ev.TextStart(part), *(ev.TextDelta(part, piece) for piece in pieces), *ends]
 
 
+def refusal(*pieces: str, part: str = "refusal") -> list[ev.Event]:
+    """Return a text part that says why there is no answer."""
+    return [ev.TextStart(part, refusal=True), *text(*pieces, part=part)[1:]]
+
+
 def reasoning(*pieces: str) -> list[ev.Event]:
     """Return a reasoning part."""
     return [ev.ReasoningStart("r0"), *(ev.ReasoningDelta("r0", piece) for piece in pieces), ev.ReasoningEnd("r0")]
@@ -59,6 +65,13 @@ def call(call_id: str, *pieces: str, value: Any, name: str = "weather") -> list[
         return [ev.ToolInputAvailable(call_id, name, value)]
     deltas = [ev.ToolInputDelta(call_id, piece) for piece in pieces]
     return [ev.ToolInputStart(call_id, name), *deltas, ev.ToolInputAvailable(call_id, name, value)]
+
+
+def cut_call() -> list[ev.Event]:
+    """Return a call whose input breaks off."""
+    pieces = [ev.ToolInputDelta("c1", '{"city":'), ev.ToolInputDelta("c1", '"Whitby')]
+    end = ev.ToolInputError("c1", "weather", '{"city":"Whitby', "not JSON")
+    return [ev.ToolInputStart("c1", "weather"), *pieces, end]
 
 
 def answer(*content: ev.Event, reason: ev.FinishReason = "stop") -> list[ev.Event]:
@@ -89,6 +102,19 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
         ],
         "own_tools": [*first, *answer(*own_tool, *text("Three hits.")), done()],
         "length": [*first, *answer(*text("Locks "), reason="length"), done()],
+        "cut_call": [
+            *first, *answer(*text("Wait."), *call("c0", value={"city": "Ribe"}), *cut_call(), reason="length"), done(),
+        ],
+        "stopped_in_a_call": [
+            *first, *answer(*text("Wait."), *cut_call()[:-1])[:-2], ev.FinishStep(), ev.Abort(),
+            ev.End("aborted", 1, USAGE),
+        ],
+        "sources": [
+            *first,
+            *answer(ev.SourceUrl("s0", "https://a"), *text("Locks ", end=False), ev.SourceUrl("s1", "https://b", "B"),
+                    ev.TextDelta("t0", "lift."), ev.TextEnd("t0")), done(),
+        ],
+        "refusal": [*first, *answer(*refusal("I will ", "not.")), done()],
         "filtered": [*first, *answer(*text("Locks "), reason="content-filter"), done()],
         "odd_text": [*first, *answer(*text("a\u2028b\u0085c\x00d\ufffd", "\u00e9\U0001f30a\n\r\n")), done(None)],
         "failed": [*first, *partial, *stopped, ev.Error(FAILURE.message), ev.End("failed", 1, USAGE, FAILURE)],
@@ -115,6 +141,7 @@ def logs(wire: str) -> dict[str, list[ev.Event]]:
     }  # fmt: skip
 
 
+_TITLES: st.SearchStrategy[Any] = st.sampled_from([UNSET, "X"])
 _WORDS = st.lists(st.text(max_size=5), max_size=4)
 
 
@@ -123,16 +150,25 @@ def contents(draw: st.DrawFn) -> list[ev.Event]:
     """Draw the content of an answer: parts and calls one after another, some of the tools not the client's."""
     out: list[ev.Event] = []
     for number in range(draw(st.integers(0, 4))):
-        match draw(st.sampled_from(["text", "reasoning", "call", "own"])):
+        match draw(st.sampled_from(["text", "refusal", "reasoning", "source", "call", "cut call", "own"])):
             case "text":
                 out += text(*draw(_WORDS), part=f"t{number}")
+            case "refusal":
+                out += refusal(*draw(_WORDS), part=f"t{number}")
             case "reasoning":
                 name = f"r{number}"
                 out += [ev.ReasoningStart(name), *(ev.ReasoningDelta(name, word) for word in draw(_WORDS))]
                 out.append(ev.ReasoningEnd(name))
+            case "source":
+                source = ev.SourceUrl(f"s{number}", "https://x", draw(_TITLES))
+                out.insert(draw(st.integers(0, len(out))), source)
             case "call":
                 pieces = draw(st.sampled_from([(), ('{"a":1}',), ('{"a"', ":1}")]))
                 out += call(f"c{number}", *pieces, value={"a": 1})
+            case "cut call":
+                out += [ev.ToolInputStart(f"c{number}", "weather"), ev.ToolInputDelta(f"c{number}", "{")]
+                if draw(st.booleans()):
+                    out.append(ev.ToolInputError(f"c{number}", "weather", "{", "not JSON"))
             case _:
                 out += [*call(f"c{number}", value={}, name="search"), ev.ToolOutputAvailable(f"c{number}", 1)]
     return out

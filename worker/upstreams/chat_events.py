@@ -15,6 +15,7 @@ from msgspec import Struct
 from shared import events as ev
 from worker.upstreams.base import UpstreamError
 from worker.upstreams.failures import from_event
+from worker.upstreams.refusals import Refusal
 from worker.upstreams.tool_calls import ToolCalls
 
 DONE = b"[DONE]"
@@ -70,6 +71,7 @@ class ChatEvents:
         self.done = False
         self._half = ""
         self._tools = ToolCalls()
+        self._refusal = Refusal()
 
     @property
     def finished(self) -> bool:
@@ -140,7 +142,7 @@ class ChatEvents:
             elif isinstance(content, str):
                 out.append(ev.TextDelta("", content))
         if delta.refusal and isinstance(delta.refusal, str):
-            out.append(ev.TextDelta("", delta.refusal))
+            out += self._refusal.feed(delta.refusal)
         if delta.tool_calls:
             out += self._tools.feed(delta.tool_calls)
         return out

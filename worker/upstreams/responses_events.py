@@ -14,6 +14,7 @@ from shared import events as ev
 from worker.upstreams.base import UpstreamError
 from worker.upstreams.chat_events import read_usage
 from worker.upstreams.failures import from_event
+from worker.upstreams.refusals import Refusal
 from worker.upstreams.tool_calls import tool_input
 
 _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
@@ -33,6 +34,7 @@ class ResponsesEvents:
         self._reasoning = ""
         self._told: set[tuple[object, object]] = set()
         self._sources = 0
+        self._refusal = Refusal()
 
     @property
     def finished(self) -> bool:
@@ -63,9 +65,12 @@ class ResponsesEvents:
     def _read(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         match kind.removeprefix("response."):
             case "output_text.delta" | "refusal.delta":
-                return self._text(event)
-            case "output_text.done" if (event.get("item_id"), event.get("content_index")) not in self._told:
-                return self._text({**event, "delta": event.get("text")})
+                return self._text(kind, event)
+            case "output_text.done" | "refusal.done" if (
+                event.get("item_id"),
+                event.get("content_index"),
+            ) not in self._told:
+                return self._text(kind, {**event, "delta": event.get("text", event.get("refusal"))})
             case "reasoning_text.delta" | "reasoning_summary_text.delta":
                 return self._thought(kind, event)
             case "reasoning_summary_part.added" if event.get("summary_index"):
@@ -92,10 +97,12 @@ class ResponsesEvents:
         known, self.response_id = self.response_id, _text_of(response, "id") or self.response_id
         return [ev.Upstream(self.response_id)] if self.response_id and not known else []
 
-    def _text(self, event: dict[str, Any]) -> list[ev.Event]:
+    def _text(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         self._told.add((event.get("item_id"), event.get("content_index")))
         delta = event.get("delta")
-        return [ev.TextDelta("", delta)] if isinstance(delta, str) and delta else []
+        if not isinstance(delta, str) or not delta:
+            return []
+        return self._refusal.feed(delta) if kind.startswith("response.refusal.") else [ev.TextDelta("", delta)]
 
     def _thought(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         self._reasoning = self._reasoning or kind

@@ -309,6 +309,7 @@ async def test_input_items_are_paged(client_of_gateway: openai.AsyncOpenAI) -> N
 async def test_a_response_that_is_not_stored_is_forgotten_once_it_was_delivered(
     client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway, take: Take, log: Log
 ) -> None:
+    gateway.services.forgetter.grace_s = 0.0
     for streamed in (False, True):
         asking = asyncio.create_task(
             client_of_gateway.responses.create(model="scripted", input=ASK, store=False, stream=streamed)
@@ -330,6 +331,35 @@ async def test_a_response_that_is_not_stored_is_forgotten_once_it_was_delivered(
         with pytest.raises(openai.NotFoundError) as caught:
             await start(client_of_gateway, previous_response_id=worker.ref.message_id)
         assert caught.value.param == "previous_response_id"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_one_that_is_not_stored_can_still_be_had_by_its_key_if_it_was_lost_on_its_way(
+    client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway, take: Take, log: Log, streamed: bool
+) -> None:
+    async def ask() -> Any:
+        headers = {"idempotency-key": f"click-{streamed}"}
+        return await client_of_gateway.responses.create(
+            model="scripted", input=ASK, store=False, stream=streamed, extra_headers=headers
+        )
+
+    async def text(answer: Any) -> str:
+        found = [event async for event in answer][-1].response if streamed else answer
+        return str(found.output_text)
+
+    asking = asyncio.create_task(ask())
+    worker = await take(await in_flight(gateway))
+    await worker.say("Once.")
+    await worker.end()
+    assert await text(await asking) == "Once."
+    assert await text(await ask()) == "Once."
+    with pytest.raises(openai.NotFoundError):
+        await client_of_gateway.responses.retrieve(worker.ref.message_id)
+    # What still waits is forgotten when the gateway goes.
+    await gateway.services.forgetter.close()
+    meta = await log.meta(worker.ref)
+    assert meta is not None
+    assert meta.state == "deleted"
 
 
 async def test_somebody_elses_response_is_like_one_that_does_not_exist(make_gateway: MakeGateway, log: Log) -> None:
@@ -367,3 +397,13 @@ async def test_a_chat_completion_is_no_response(client_of_gateway: openai.AsyncO
             name = reply.headers["x-response-id"]
     with pytest.raises(openai.NotFoundError):
         await client_of_gateway.responses.retrieve(name)
+
+
+async def test_what_the_model_cannot_be_told_is_refused_before_anything_is_started(
+    client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client_of_gateway.responses.create(model="scripted", input=ASK, reasoning={"summary": "auto"})
+    assert caught.value.param == "reasoning.summary"
+    async with gateway.client() as http:
+        assert (await http.get("/active")).json()["messages"] == []

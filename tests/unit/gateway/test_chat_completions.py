@@ -45,6 +45,9 @@ def added_up(found: list[dict[str, Any]]) -> dict[str, Any]:
     for chunk in found:
         for choice in chunk.get("choices", []):
             delta = dict(choice["delta"])
+            if "annotations" in delta:
+                assert "annotations" not in out
+                out["annotations"] = delta.pop("annotations")
             for piece in delta.pop("tool_calls", []):
                 made = calls.setdefault(piece["index"], {"id": "", "name": "", "arguments": ""})
                 made["id"] += piece.get("id", "")
@@ -92,6 +95,20 @@ def test_usage_that_the_model_never_told_is_null_and_not_zero() -> None:
 def test_reasoning_is_not_content() -> None:
     out = added_up(chunks(blocks(LOGS["reasoning"])))
     assert (out["reasoning_content"], out["content"]) == ("Hm, locks.", "They lift.")
+
+
+def test_sources_are_annotations_told_at_once() -> None:
+    out = added_up(chunks(blocks(LOGS["sources"])))
+    assert out["content"] == "Locks lift."
+    cited = [note["url_citation"] for note in out["annotations"]]
+    assert [(each["url"], each["title"]) for each in cited] == [("https://a", "https://a"), ("https://b", "B")]
+
+
+def test_a_refusal_is_not_content() -> None:
+    out = added_up(chunks(blocks(LOGS["refusal"])))
+    assert (out["refusal"], out["content"], out["finish_reason"]) == ("I will not.", "", "stop")
+    said = chat_completion(fold(LOGS["refusal"]), ChatOptions()).choices[0].message
+    assert (said.refusal, said.content) == ("I will not.", None)
 
 
 def test_tool_calls_have_an_index_and_their_id_and_name_once() -> None:
@@ -183,6 +200,8 @@ def test_the_stream_adds_up_to_the_whole_object(events: list[ev.Event]) -> None:
     out = added_up(chunks(found))
     assert whole["id"] == CHAT_ID
     assert out["content"] == (said["content"] or "")
+    assert out.get("annotations") == said.get("annotations")
+    assert out.get("refusal", "") == (said["refusal"] or "")
     assert out.get("reasoning_content", "") == said.get("reasoning_content", "")
     assert out["finish_reason"] == whole["choices"][0]["finish_reason"]
     shown = [

@@ -10,7 +10,7 @@ from gateway.access.principal import LOCAL
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
-from gateway.openai.responses_request import read_request
+from gateway.openai.responses_request import check_kind, read_request
 from gateway.openai.responses_stored import own_messages
 from gateway.services import Services
 from shared.errors import InvalidRequest
@@ -41,7 +41,8 @@ def test_known_parameters_go_upstream_under_their_chat_names_and_unknown_ones_as
     asked = read_request(
         {
             "model": "m", "input": "hi", "max_output_tokens": 50, "temperature": 0.5, "top_p": None, "top_k": 3,
-            "reasoning": {"effort": "low"}, "user": "u", "scripted": {"rate": 0}, "stream": True, "store": True,
+            "reasoning": {"effort": "low", "summary": "auto"}, "user": "u", "max_tool_calls": 3,
+            "scripted": {"rate": 0}, "stream": True, "store": True,
             "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True}},
             "tools": [WEATHER], "tool_choice": {"type": "function", "name": "weather"}, "parallel_tool_calls": False,
             "metadata": {"k": "v"}, "include": ["reasoning.encrypted_content"], "truncation": "auto",
@@ -58,9 +59,41 @@ def test_known_parameters_go_upstream_under_their_chat_names_and_unknown_ones_as
             }
         ],
         "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        # What only a Responses API knows.
+        "reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"], "truncation": "auto",
+        "max_tool_calls": 3,
     }  # fmt: skip
     assert asked.options.declared == {"weather"}
     assert asked.options.metadata == {"k": "v"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"reasoning": {"effort": "low", "summary": "auto"}}, "reasoning.summary"),
+        ({"text": {"new": 1}}, "text.new"),
+        ({"include": ["reasoning.encrypted_content"]}, "include"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"max_tool_calls": 1}, "max_tool_calls"),
+    ],
+)
+def test_what_chat_completions_has_no_word_for_is_refused_where_that_is_what_the_model_speaks(
+    body: Json, param: str
+) -> None:
+    asked = read_request({"input": "hi", **body})
+    check_kind(asked, "responses")
+    check_kind(asked, "agent")
+    with pytest.raises(ApiError) as caught:
+        check_kind(asked, "chat_completions")
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_asking_for_the_default_is_asking_for_nothing() -> None:
+    asked = read_request(
+        {"input": "hi", "truncation": "disabled", "include": [], "reasoning": {"effort": None, "summary": None}}
+    )
+    assert asked.params == {}
+    check_kind(asked, "chat_completions")
 
 
 def test_tool_parameters_are_left_out_where_there_is_no_tool() -> None:

@@ -72,6 +72,26 @@ def test_a_plain_answer_in_order() -> None:
     }  # fmt: skip
 
 
+def test_sources_are_annotations_of_the_text_that_they_stand_in() -> None:
+    found = read(blocks(LOGS["sources"]))
+    told = [event for event in found if event["type"] == "response.output_text.annotation.added"]
+    assert [(event["annotation_index"], event["annotation"]["url"]) for event in told] == [
+        (0, "https://a"), (1, "https://b"),
+    ]  # fmt: skip
+    [item] = found[-1]["response"]["output"]
+    assert item["content"][0]["annotations"] == [event["annotation"] for event in told]
+
+
+def test_a_refusal_is_no_text() -> None:
+    found = read(blocks(LOGS["refusal"]))
+    assert [event["type"].removeprefix("response.") for event in found[3:-1]] == [
+        "output_item.added", "content_part.added", "refusal.delta", "refusal.delta", "refusal.done",
+        "content_part.done", "output_item.done",
+    ]  # fmt: skip
+    [item] = found[-1]["response"]["output"]
+    assert item["content"] == [{"type": "refusal", "refusal": "I will not."}]
+
+
 def test_a_foreground_response_is_never_queued() -> None:
     found = read(blocks([created(WIRE, {}), *LOGS["plain"][1:]]))
     assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]
@@ -106,6 +126,8 @@ def check_items(found: list[Event]) -> None:
                 texts[index] += event["delta"]
             case ["output_text" | "reasoning_text", "done"]:
                 assert event["text"] == texts[index]
+            case ["refusal", "done"]:
+                assert event["refusal"] == texts[index]
             case ["function_call_arguments", "done"]:
                 assert event["arguments"] == texts[index]
             case ["output_item", "done"]:
@@ -149,6 +171,33 @@ def test_every_end_has_its_event(case: str, kind: str, status: str, reason: str 
     assert (last["type"], response["status"]) == (f"response.{kind}", status)
     assert (response["incomplete_details"] or {}).get("reason") == reason
     assert (response["error"] or {}).get("code") == code
+
+
+@pytest.mark.parametrize(
+    ("case", "statuses"),
+    [
+        ("length", ["incomplete"]),
+        ("filtered", ["incomplete"]),
+        ("stopped", ["incomplete"]),
+        ("failed", ["incomplete"]),
+        ("cut_call", ["completed", "completed", "incomplete"]),
+        ("stopped_in_a_call", ["completed", "incomplete"]),
+        ("bad_input", ["completed"]),
+        ("tools", ["completed", "completed", "completed"]),
+    ],
+)
+def test_what_was_cut_off_is_not_called_whole(case: str, statuses: list[str]) -> None:
+    found = read(blocks(LOGS[case]))
+    done = [event["item"]["status"] for event in found if event["type"] == "response.output_item.done"]
+    shown = [item["status"] for item in found[-1]["response"]["output"]]
+    later = [item.status for item in response_of(fold(LOGS[case]), OPTIONS).output]
+    assert done == shown == later == statuses
+
+
+@pytest.mark.parametrize("case", ["cut_call", "stopped_in_a_call"])
+def test_arguments_that_were_cut_off_are_not_called_done(case: str) -> None:
+    told = [event for event in read(blocks(LOGS[case])) if event["type"] == "response.function_call_arguments.done"]
+    assert "Whitby" not in str(told)
 
 
 def test_what_was_said_before_a_stop_is_kept() -> None:
@@ -195,7 +244,9 @@ def test_the_stream_ends_with_the_response_that_is_read_later(events: list[ev.Ev
 def test_while_it_is_written_the_object_has_what_the_events_said(events: list[ev.Event]) -> None:
     cut = len(events) * 2 // 3
     so_far = read(fresh(blocks(events[:cut])))
-    said = "".join(event["delta"] for event in so_far if event["type"] == "response.output_text.delta")
+    voices = ("response.output_text.delta", "response.refusal.delta")
+    said = "".join(event["delta"] for event in so_far if event["type"] in voices)
     response = response_of(fold(events[:cut]), OPTIONS)
     shown = msgspec.to_builtins(response)["output"]
-    assert "".join(part["text"] for item in shown if item["type"] == "message" for part in item["content"]) == said
+    parts = [part for item in shown if item["type"] == "message" for part in item["content"]]
+    assert "".join(part.get("text", part.get("refusal")) for part in parts) == said

@@ -115,3 +115,8 @@ def test_a_message_that_goes_on_is_rebuilt_before_it() -> None:
 def test_somebody_elses_options_mean_nothing() -> None:
     first = parsed(blocks_of(UI, read_log("started_natively")))[0][1]
     assert first == {"type": "start", "messageId": "msg_0a1b2c"}
+
+
+def test_a_refusal_is_text_like_any_other() -> None:
+    found = parsed(blocks_of(UI, read_log("refusal")))
+    assert {"type": "text-start", "id": "refusal"} in [chunk for _, chunk, _ in found]

@@ -227,6 +227,15 @@ async def test_what_fails_before_the_first_token_is_tried_again(caller: Caller, 
     assert len(server.requests) == 2
 
 
+async def test_a_refusal_in_place_of_text_is_a_part_that_says_so(caller: Caller) -> None:
+    parts = [chunk({"role": "assistant", "content": "", "refusal": None}), chunk({"refusal": "I will "})]
+    async with raw_server(whole(*parts, chunk({"refusal": "not."}), STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert events[1:-1] == [
+        ev.TextStart("refusal", refusal=True), ev.TextDelta("refusal", "I will "), ev.TextDelta("refusal", "not."),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
 async def test_a_refusal_ends_at_once_with_a_clean_word(caller: Caller, code: int) -> None:
     body = b'{"error":{"message":"Bad key sk-abcdef123456 in /home/me/srv/app.py at https://10.0.0.7:9/x"}}'

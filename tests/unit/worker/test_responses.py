@@ -54,6 +54,26 @@ async def test_text_reasoning_and_usage(caller: Caller) -> None:
     assert not any(isinstance(e, ev.Upstream) for e in events)
 
 
+async def test_a_refusal_is_a_part_that_says_so(caller: Caller) -> None:
+    place = {"item_id": "msg", "content_index": 0}
+    events = await call(
+        caller,
+        CREATED,
+        event("refusal.delta", 1, delta="I will ", **place),
+        event("refusal.delta", 2, delta="not.", **place),
+        event("refusal.done", 3, refusal="I will not.", **place),
+        COMPLETED,
+    )
+    assert events[1:-1] == [
+        ev.TextStart("refusal", refusal=True), ev.TextDelta("refusal", "I will "), ev.TextDelta("refusal", "not."),
+    ]  # fmt: skip
+
+
+async def test_a_refusal_that_is_told_only_whole(caller: Caller) -> None:
+    events = await call(caller, event("refusal.done", refusal="No."), event("completed", response={}))
+    assert said(events) == "No."
+
+
 async def test_servers_that_leave_out_numbers_indexes_and_deltas(caller: Caller) -> None:
     parts = [event("output_text.done", text="whole"), event("completed", response={}), b"data: [DONE]\n\n"]
     events = await call(caller, *parts)
@@ -189,12 +209,70 @@ def test_a_chat_request_in_the_form_of_responses() -> None:
             {"type": "function_call_output", "call_id": "c1", "output": "out"},
         ],
         "max_output_tokens": 5,
-        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "tools": [{"type": "function", "name": "f", "parameters": {}, "strict": False}],
         "tool_choice": {"type": "function", "name": "f"},
         "text": {"format": {"type": "json_schema", "name": "s", "schema": {}}},
         "reasoning": {"effort": "low"},
         "brand_new": 1,
     }
+
+
+def test_what_both_apis_have_under_other_names_is_translated() -> None:
+    named = {"type": "function", "function": {"name": "f"}}
+    params = {
+        "verbosity": "low",
+        "reasoning": {"summary": "auto", "effort": "high"},
+        "reasoning_effort": "low",
+        "response_format": {"type": "json_object"},
+        "tools": [{"type": "function", "function": {"name": "f", "strict": True}}],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named]}},
+        "modalities": ["text"],
+        "include": ["reasoning.encrypted_content"],
+        "truncation": "auto",
+        "max_tool_calls": 3,
+    }
+    assert responses_body(GenerationRequest("m", [], params)) == {
+        "input": [],
+        "text": {"format": {"type": "json_object"}, "verbosity": "low"},
+        "reasoning": {"summary": "auto", "effort": "low"},
+        "tools": [{"type": "function", "name": "f", "strict": True}],
+        "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]},
+        "include": ["reasoning.encrypted_content"],
+        "truncation": "auto",
+        "max_tool_calls": 3,
+    }
+
+
+def test_parts_of_every_kind_are_translated() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x", "detail": "low"}}
+    file = {"type": "file", "file": {"file_data": "AA", "filename": "a.pdf"}}
+    audio = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+    seen = [
+        {"type": "input_image", "image_url": "https://x", "detail": "low"},
+        {"type": "input_file", "file_data": "AA", "filename": "a.pdf"},
+        audio,
+    ]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [image, file, audio]},
+        {"role": "tool", "tool_call_id": "c1", "content": [image]},
+        {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "a"}]},
+        {"role": "assistant", "content": None, "refusal": "No."},
+    ]
+    assert responses_body(GenerationRequest("m", messages))["input"] == [
+        {"role": "user", "content": seen},
+        {"type": "function_call_output", "call_id": "c1", "output": seen[:1]},
+        {"type": "function_call_output", "call_id": "c2", "output": "a"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+    ]
+
+
+@pytest.mark.parametrize(("wire", "strict"), [("chat_completions", {"strict": False}), ("responses", {})])
+def test_a_function_is_as_strict_as_where_it_was_declared(wire: str, strict: dict[str, bool]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "strict": None}}]
+    if wire == "responses":
+        del tools[0]["function"]["strict"]  # type: ignore[attr-defined]
+    body = responses_body(GenerationRequest("m", [], {"tools": tools}, wire))
+    assert body["tools"] == [{"type": "function", "name": "f", **strict}]
 
 
 @pytest.mark.parametrize("kind", ["chat_completions", "responses"])
