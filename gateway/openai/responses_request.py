@@ -1,7 +1,7 @@
 """Owns the body of `POST /v1/responses`: what is accepted, and what of it goes upstream under Chat Completions' names.
 
 Parameters that we do not know are passed upstream as they came, and so are those that only the Responses API has,
-where it is what the model speaks (`check_kind`). What would change the meaning of the answer and cannot be done is
+where it is what the model speaks (`params_for`). What would change the meaning of the answer and cannot be done is
 refused, never dropped.
 """
 
@@ -84,10 +84,18 @@ def read_request(tree: Json) -> ResponsesRequest:
     return ResponsesRequest(body, {**params, **_params(body), **special}, _options(body), _names(special))
 
 
-def check_kind(asked: ResponsesRequest, kind: Kind) -> None:
-    """Raise `ApiError` for a parameter that a model of this kind cannot be told."""
-    if kind == "chat_completions" and asked.special:
-        raise unsupported(f"'{asked.special[0]}' with this model", asked.special[0])
+_MORE_OUTPUT = ("include", "reasoning.summary")
+"""These ask for more to be shown of what there is; many clients always send them. A model that has it shows it unasked."""
+
+
+def params_for(asked: ResponsesRequest, kind: Kind) -> Json:
+    """Return the parameters for a model of this kind; raise `ApiError` for one that it cannot be told."""
+    if kind != "chat_completions":
+        return asked.params
+    for name in asked.special:
+        if name not in _MORE_OUTPUT:
+            raise unsupported(f"'{name}' with this model", name)
+    return {name: value for name, value in asked.params.items() if name not in ("include", "reasoning")}
 
 
 def _refuse(body: ResponsesBody) -> None:

@@ -25,7 +25,7 @@ from gateway.openai.openai_request import named, new_id, place_headers, read_jso
 from gateway.openai.openai_streams import check_room, once_started, patience, stream_from, whole_message
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
-from gateway.openai.responses_request import ResponsesBody, ResponsesRequest, check_kind, read_request
+from gateway.openai.responses_request import ResponsesBody, ResponsesRequest, params_for, read_request
 from gateway.openai.responses_stored import WIRE, Stored, earlier_messages, find_response, missing
 from gateway.protocols.responses_object import ResponseObject, response_of
 from gateway.reading import read_message
@@ -103,13 +103,12 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
     body = asked.body
     before = body.previous_response_id
     spec = services.models.get(services.models.choose(body.model))
-    if spec is not None:
-        check_kind(asked, spec.kind)
+    params = asked.params if spec is None else params_for(asked, spec.kind)
     earlier = [] if before is None else await earlier_messages(services, who, before)
     generation = GenerationRequest(
         model=body.model or "",
         messages=await InputReader(services, who).read(earlier, body.instructions, asked.given),
-        params=asked.params,
+        params=params,
         wire=WIRE,
         options=msgspec.to_builtins(asked.options),
         metadata=dict(asked.options.metadata),

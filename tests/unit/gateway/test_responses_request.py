@@ -10,7 +10,7 @@ from gateway.access.principal import LOCAL
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
-from gateway.openai.responses_request import check_kind, read_request
+from gateway.openai.responses_request import params_for, read_request
 from gateway.openai.responses_stored import own_messages
 from gateway.services import Services
 from shared.errors import InvalidRequest
@@ -70,9 +70,8 @@ def test_known_parameters_go_upstream_under_their_chat_names_and_unknown_ones_as
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"reasoning": {"effort": "low", "summary": "auto"}}, "reasoning.summary"),
+        ({"reasoning": {"effort": "low", "generate_summary": "auto"}}, "reasoning.generate_summary"),
         ({"text": {"new": 1}}, "text.new"),
-        ({"include": ["reasoning.encrypted_content"]}, "include"),
         ({"truncation": "auto"}, "truncation"),
         ({"max_tool_calls": 1}, "max_tool_calls"),
     ],
@@ -81,11 +80,19 @@ def test_what_chat_completions_has_no_word_for_is_refused_where_that_is_what_the
     body: Json, param: str
 ) -> None:
     asked = read_request({"input": "hi", **body})
-    check_kind(asked, "responses")
-    check_kind(asked, "agent")
+    params_for(asked, "responses")
+    params_for(asked, "agent")
     with pytest.raises(ApiError) as caught:
-        check_kind(asked, "chat_completions")
+        params_for(asked, "chat_completions")
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_what_only_asks_to_see_more_is_no_reason_to_refuse() -> None:
+    """Agent frameworks send these with every request."""
+    more = {"include": ["reasoning.encrypted_content"], "reasoning": {"effort": "low", "summary": "auto"}}
+    asked = read_request({"input": "hi", **more})
+    assert params_for(asked, "chat_completions") == {"reasoning_effort": "low"}
+    assert params_for(asked, "responses")["include"] == ["reasoning.encrypted_content"]
 
 
 def test_asking_for_the_default_is_asking_for_nothing() -> None:
@@ -93,7 +100,7 @@ def test_asking_for_the_default_is_asking_for_nothing() -> None:
         {"input": "hi", "truncation": "disabled", "include": [], "reasoning": {"effort": None, "summary": None}}
     )
     assert asked.params == {}
-    check_kind(asked, "chat_completions")
+    params_for(asked, "chat_completions")
 
 
 def test_tool_parameters_are_left_out_where_there_is_no_tool() -> None:
