@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from shared import events as ev
@@ -13,6 +15,7 @@ from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
+from shared.log.segments import Segment, make_segment
 from shared.log.types import (
     Claimed,
     Created,
@@ -183,3 +186,22 @@ class Listener:
 def entry(epoch: int, seq: int, value: str) -> Entry:
     """Return an entry as an owner keeps it in memory."""
     return Entry(Cursor(epoch, seq), text(value))
+
+
+def segment_of(entries: Sequence[Entry], after: Cursor | None = None) -> Segment:
+    """Return the segment of `entries`, which follow upon `after`."""
+    return make_segment(after, entries[-1].cursor, (entry.raw for entry in entries))
+
+
+def segments_of(entries: Sequence[Entry], *cuts: int) -> list[Segment]:
+    """Return the segments of a log cut behind these seqs; what comes after the last cut is in none."""
+    found: list[Segment] = []
+    for begin, end in pairwise((0, *cuts)):
+        found.append(segment_of(entries[begin:end], found[-1].last if found else None))
+    return found
+
+
+async def checkpoint(log: Log, own: Ownership, *cuts: int) -> None:
+    """Store the segments of the log cut behind these seqs."""
+    for number, segment in enumerate(segments_of(await log.read_all(own.ref), *cuts)):
+        assert await log.checkpoint(own, number, segment) == Reply("ok", number + 1)

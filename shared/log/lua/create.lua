@@ -1,9 +1,9 @@
 -- CREATE: make the message, its first entry and the chat's active pointer, all or nothing.
--- KEYS 1-5 as in the prelude; 6 O  meta of the message that the caller saw in A (M itself if none)
+-- KEYS 1-6 as in the prelude; 7 O  meta of the message that the caller saw in A (M itself if none)
 -- ARGV 1 mid  2 body hash  3 mid seen in A  4 policy single|replace|parallel  5 live ttl ms  6 random 0..999
 --      7 request  8 owner  9 payload  10 deadline ms from now  11 most messages in flight (parallel)
 -- Reply {created, epoch} | {exists, state, epoch, seq} | {conflict} | {retry, mid in A} | {busy, mid} | {full, n}
-local O = KEYS[6]
+local O = KEYS[7]
 local mid, hash, seen, policy, ttl, rnd, req, owner, payload, dl, most = unpack(ARGV)
 local m = load_meta()
 if m.st then
@@ -39,7 +39,7 @@ local ep = next_epoch(n, rnd, tonumber(youngest[2]) or 0)
 redis.call('HSET', M, 'st', 'queued', 'ep', text(ep), 'seq', '1', 'tok', '', 'lu', '0', 'at', '0', 'w', '',
   'hash', hash, 'user', owner, 'req', req, 'mid', mid, 'born', text(n), 'dl', text(n + tonumber(dl)),
   'pol', policy)
-redis.call('DEL', S)
+redis.call('DEL', S, F)
 redis.call('XADD', S, text(ep) .. '-1', 'd', payload)
 if gone then redis.call('ZREM', L, gone) end
 redis.call('SET', A, mid, 'PX', ttl)
