@@ -9,6 +9,7 @@ from shared import events as ev
 from shared.errors import GENERATION_CODES
 from shared.fold import Fold
 from shared.log.log import Log
+from shared.log.so_far import read_so_far
 from shared.log.types import Ending, Meta, Reply
 from shared.message import Message, encode_message
 from shared.outline import outline_of
@@ -78,7 +79,7 @@ async def end_unowned(log: Log, meta: Meta, state: Literal["aborted", "failed"],
     Replies as `Log.force`: `moved` means that somebody else acted; read the record again and decide anew. A decided
     outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`.
     """
-    events = [entry.event for entry in await log.read_all(meta.ref)]
+    events = list((await read_so_far(log, meta.ref)).events())
     closing = [*outline_of(events).endings(meta.ref.message_id), *last_words(state, error)]
     end = ev.End(state, meta.attempts, logged_usage(events), error)
     blank = Message(chat_id=meta.ref.chat_id, message_id=meta.ref.message_id)
