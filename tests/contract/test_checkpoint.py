@@ -12,7 +12,6 @@ from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Reply, Retention, new_token
-from tests.contract.test_full import full
 from tests.support.log import (
     Failover,
     Listener,
@@ -21,6 +20,7 @@ from tests.support.log import (
     claim,
     created,
     ending,
+    full,
     run_out,
     seen,
     segment_of,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -135,6 +136,17 @@ async def run_out(link: Link, ref: MessageRef) -> None:
 async def lose_everything(link: Link) -> None:
     """Do what a restart without persistence does."""
     await link.call("FLUSHDB")
+
+
+@asynccontextmanager
+async def full(link: Link) -> AsyncIterator[None]:
+    """Have the server refuse every command that needs memory."""
+    _, before = await link.call("CONFIG", "GET", "maxmemory")
+    await link.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        yield
+    finally:
+        await link.call("CONFIG", "SET", "maxmemory", before)
 
 
 @dataclass
