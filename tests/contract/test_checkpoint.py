@@ -45,7 +45,7 @@ async def test_a_repeated_checkpoint_says_the_same_and_stores_nothing_twice(log:
     assert await log.segments(ref) == [first]
 
 
-async def test_a_segment_takes_the_place_of_all_from_its_number_on(log: Log, ref: MessageRef) -> None:
+async def test_a_segment_takes_the_place_of_all_from_its_number_on(log: Log, ref: MessageRef, link: Link) -> None:
     own = await started(log, ref)
     await append(log, own, 3, "a", "b", "c")
     await checkpoint(log, own, 2, 3, 4)
@@ -53,6 +53,7 @@ async def test_a_segment_takes_the_place_of_all_from_its_number_on(log: Log, ref
     first, second = segments_of(entries, 2, 5)
     assert await log.checkpoint(own, 1, second) == Reply("ok", 2)
     assert await log.segments(ref) == [first, second]
+    assert await link.call("LLEN", log_keys(ref).segments) == 2
 
 
 async def test_a_missing_segment_is_a_gap_and_the_reply_names_how_many_there_are(log: Log, ref: MessageRef) -> None:
