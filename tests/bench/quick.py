@@ -29,7 +29,7 @@ TOLERANCE = {
     "catch_up": 0.05,
     "live": 0.1,
     "live.syscalls": 0.25,
-    "segments": 0.02,
+    "segments": 0.05,
     "snapshot": 0.05,
     "worker": 0.15,
     "worker.syscalls": 0.3,
