@@ -12,9 +12,8 @@ from gateway.access.principal import Principal
 from gateway.services import Services
 from shared.cursor import Cursor
 from shared.errors import Gone, NotFound, TailraceError
-from shared.fold import Fold
 from shared.ids import MessageRef
-from shared.log.log import PAGE
+from shared.log.so_far import read_so_far
 from shared.log.types import Meta
 from shared.message import Message, decode_message
 
@@ -122,30 +121,10 @@ async def read_message(services: Services, who: Principal, ref: MessageRef) -> M
         final = await services.log.final(ref)
         if final is not None:
             return MessageView(status_of(meta), str(meta.cursor), decode_message(final))
-    message, cursor = await _fold(services, ref)
-    return MessageView(status_of(meta), None if cursor is None else str(cursor), message)
-
-
-async def _fold(services: Services, ref: MessageRef) -> tuple[Message, Cursor | None]:
-    """Fold the log page by page: a long one must not hold up everybody else's streams."""
-    cursor: Cursor | None
-    fold, cursor = _blank(ref), None
-    while True:
-        page = await services.log.read(ref, cursor)
-        if cursor is not None and (not page or page[0].cursor != cursor):
-            fold, cursor = _blank(ref), None  # what we were reading is no longer the log
-            continue
-        fresh = page if cursor is None else page[1:]
-        fold.extend(entry.event for entry in fresh)
-        if fresh:
-            cursor = fresh[-1].cursor
-        if len(page) < PAGE:
-            return fold.message, cursor
-
-
-def _blank(ref: MessageRef) -> Fold:
+    so_far = await read_so_far(services.log, ref)
     # Of a log that Redis has lost nothing but its name is known.
-    return Fold(Message(chat_id=ref.chat_id, message_id=ref.message_id))
+    message = await so_far.fold(Message(chat_id=ref.chat_id, message_id=ref.message_id))
+    return MessageView(status_of(meta), None if so_far.last is None else str(so_far.last.cursor), message)
 
 
 async def read_chat(services: Services, who: Principal, chat_id: str) -> ChatView:

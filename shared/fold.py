@@ -7,7 +7,9 @@ keeps: folding a snapshot and then the tail equals folding everything, at every 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -27,6 +29,8 @@ from shared.message import (
 )
 
 Delta = ev.TextDelta | ev.ReasoningDelta | ev.ToolInputDelta
+_SLICE = 2000
+"""Events folded in one turn of the loop: some milliseconds."""
 
 
 class Fold:
@@ -205,6 +209,15 @@ def part_and_text(delta: Delta) -> tuple[str, str]:
 
 def _joined(last: Delta, run: list[str]) -> Delta:
     return last if len(run) == 1 else type(last)(part_and_text(last)[0], "".join(run))
+
+
+async def fold_in_slices(fold: Fold, events: Iterable[ev.Event]) -> Message:
+    """Do as `fold.extend(events)`, with turns for others in between: a long message must not hold up their streams."""
+    rest = iter(events)
+    while batch := list(islice(rest, _SLICE)):
+        fold.extend(batch)
+        await asyncio.sleep(0)
+    return fold.message
 
 
 def fold(events: Iterable[ev.Event]) -> Message:

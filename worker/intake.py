@@ -13,6 +13,7 @@ from shared.ids import MessageRef
 from shared.jobs import decode_request
 from shared.log.ending import end_unowned, failure
 from shared.log.log import Log
+from shared.log.segments import SEGMENT_ENTRIES, Segment, fitting
 from shared.log.types import Backup, Claimed, Entry, Meta, NotClaimed, Ownership, new_token
 from worker.failpoints import failpoint
 from worker.generate import Deadlines, Generation, Parts
@@ -70,6 +71,7 @@ class Intake:
         plan = plan_attempt(spec, request, entries, released=meta.state == "queued", prefills=prefills)
         if isinstance(plan, GiveUp):
             return await self._force(meta, "failed", plan.code)
+        segments = await self._segments(ref, entries)
         marker = encode_event(Attempt(meta.attempts + 1, plan.reason, plan.mode))
         sent_at = asyncio.get_running_loop().time()
         claim = await self.store.claim(
@@ -91,10 +93,21 @@ class Intake:
             return "again"
         self._count(meta, plan, own)
         lease = Lease(self.settings.lease_ms, self.settings.heartbeat_ms, sent_at)
-        return self._generation(meta, backup, plan, claim, lease, marker)
+        return self._generation(meta, backup, plan, claim, lease, marker, segments)
+
+    async def _segments(self, ref: MessageRef, entries: list[Entry]) -> list[Segment]:
+        """Return the segments of `entries` that earlier owners have left."""
+        return fitting(await self.store.segments(ref), entries) if len(entries) > SEGMENT_ENTRIES else []
 
     def _generation(
-        self, meta: Meta, backup: Backup, plan: Plan, claim: Claimed, lease: Lease, marker: bytes
+        self,
+        meta: Meta,
+        backup: Backup,
+        plan: Plan,
+        claim: Claimed,
+        lease: Lease,
+        marker: bytes,
+        segments: list[Segment],
     ) -> Generation:
         own, settings, request = claim.ownership, self.settings, decode_request(backup.request)
         spec = self.upstreams.models.get(request.model)
@@ -114,6 +127,7 @@ class Intake:
             max_entry=settings.max_entry_bytes,
             max_bytes=settings.max_message_bytes,
             max_entries=settings.max_message_entries,
+            segments=segments,
         )
         limits = WriterLimits(
             settings.flush_bytes, settings.flush_delay_ms / 1000, settings.max_unsent_bytes, settings.outage_s

@@ -1,12 +1,13 @@
 """Owns a message's entries in the worker's memory: what was written before, what we wrote, what still waits.
 
 The log in Redis can lose its tail; this can write it again. An entry gets its seq when it is encoded and keeps seq and
-bytes for ever after, sent or not. Pure: no I/O, no clock.
+bytes for ever after, sent or not; so does a segment of entries, once it is cut. Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from shared import events as ev
 from shared.cursor import Cursor
 from shared.fold import Delta, part_and_text
+from shared.log.segments import SEGMENT_BYTES, SEGMENT_ENTRIES, Segment, make_segment
 from shared.log.types import Entry
 
 _ENTRY_OVERHEAD = 256
@@ -41,9 +43,17 @@ class Ledger:
     """All entries of one message, in three stretches: before our claim, ours (from the marker on), not yet encoded."""
 
     def __init__(
-        self, prior: Sequence[Entry], epoch: int, marker: bytes, *, max_entry: int, max_bytes: int, max_entries: int
+        self,
+        prior: Sequence[Entry],
+        epoch: int,
+        marker: bytes,
+        *,
+        max_entry: int,
+        max_bytes: int,
+        max_entries: int,
+        segments: Sequence[Segment] = (),
     ) -> None:
-        """`prior` is the whole log before our marker entry."""
+        """`prior` is the whole log before our marker entry, `segments` what earlier owners have cut of it."""
         self._prior = prior
         self._epoch = epoch
         self._own = [marker]
@@ -54,6 +64,9 @@ class Ledger:
         self._max_entries = max_entries
         self._encoded_bytes = sum(len(entry.raw) for entry in prior) + len(marker)
         self.waiting_bytes = 0
+        self.segments = list(segments)
+        self._cut_seq = self.segments[-1].last.seq if self.segments else 0
+        self._cut_bytes = sum(len(entry.raw) for entry in prior[: self._cut_seq])
 
     @property
     def last_seq(self) -> int:
@@ -123,11 +136,37 @@ class Ledger:
         return [*self._prior, *own]
 
     def events(self) -> Iterator[ev.Event]:
-        """Yield every event of the log as it should be, decoded."""
-        for entry in self._prior:
-            yield ev.decode_event(entry.raw)
-        for raw in self._own:
+        """Yield the events of the log as it should be, decoded; what is cut with its deltas joined."""
+        for segment in self.segments:
+            yield from segment.events()
+        for raw in self._raws(self._cut_seq):
             yield ev.decode_event(raw)
+
+    def due(self, acked: int) -> bool:
+        """Tell whether the entries up to `acked` may be enough for another segment; cheap."""
+        return acked - self._cut_seq >= SEGMENT_ENTRIES or self._encoded_bytes - self._cut_bytes >= SEGMENT_BYTES
+
+    def cut(self, acked: int) -> None:
+        """Make segments of the entries up to `acked` that are in none yet, as far as they are enough for whole ones."""
+        raws: list[bytes] = []
+        size = 0
+        for raw in islice(self._raws(self._cut_seq), acked - self._cut_seq):
+            raws.append(raw)
+            size += len(raw)
+            if len(raws) == SEGMENT_ENTRIES or size >= SEGMENT_BYTES:
+                after = self.segments[-1].last if self.segments else None
+                self._cut_seq += len(raws)
+                self._cut_bytes += size
+                self.segments.append(make_segment(after, self._cursor(self._cut_seq), raws))
+                raws, size = [], 0
+
+    def _raws(self, behind: int) -> Iterator[bytes]:
+        """Yield the payloads of the entries behind the seq `behind`."""
+        yield from (entry.raw for entry in islice(self._prior, behind, None))
+        yield from islice(self._own, max(behind - len(self._prior), 0), None)
+
+    def _cursor(self, seq: int) -> Cursor:
+        return self._prior[seq - 1].cursor if seq < self._marker_seq else Cursor(self._epoch, seq)
 
     def _pieces(self, run: _Run) -> Iterator[bytes]:
         text = run.texts[0] if len(run.texts) == 1 else "".join(run.texts)

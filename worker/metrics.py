@@ -32,6 +32,12 @@ class Metrics:
         )
         self.gaps = Counter("tailrace_gap_repairs", "Times a lost tail was written again.", registry=registry)
         self.restores = Counter("tailrace_restores", "Times a lost log was written again.", registry=registry)
+        self.segments = Counter(
+            "tailrace_segments",
+            "Attempts to write a segment for late viewers: written, refused (lost or no longer ours), failed.",
+            ["outcome"],
+            registry=registry,
+        )
         self.reaped = Counter(
             "tailrace_reaped", "What the reaper did with overdue messages.", ["action"], registry=registry
         )

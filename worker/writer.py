@@ -1,7 +1,8 @@
 """Owns writing one message's log: the first event at once, then whatever arrived while one append was in flight.
 
-Tasks: `run` sends, one append at a time; its owner (the generation) starts and cancels it. `finish` and `release`
-end the sending first. What Redis lost is written again out of the ledger; what is no longer ours is left alone.
+Tasks: `run` sends, one append at a time; its owner (the generation) starts and cancels it, and with it the task of
+`Checkpoints`. `finish` and `release` come after it. What Redis lost is written again out of the ledger; what is no
+longer ours is left alone.
 Lost on a crash: what was not yet acknowledged.
 """
 
@@ -15,10 +16,11 @@ from typing import Literal
 
 from shared.errors import StorageFull, Unavailable
 from shared.events import End, Event, encode_event
-from shared.fold import Fold
+from shared.fold import Fold, fold_in_slices
 from shared.log.log import Log
 from shared.log.types import Backup, Ending, Ownership, Reply
 from shared.message import Message, encode_message
+from worker.checkpoints import Checkpoints
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
@@ -27,7 +29,6 @@ log = logging.getLogger(__name__)
 
 Signal = Literal["stop", "fenced", "ended", "cut_off"]
 """What a reply tells the generation: stop was asked for; somebody else's; ended or deleted; the lease may be over."""
-_FOLD_SLICE = 2000
 
 
 class NotOurs(Exception):
@@ -74,6 +75,7 @@ class Writer:
         self._signal = signal
         self._metrics = metrics
         self._acked = ledger.marker_seq
+        self._checkpoints = Checkpoints(store, own, ledger, metrics)
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -108,6 +110,12 @@ class Writer:
 
     async def run(self) -> None:
         """Send until cancelled, or until a reply says that there is nothing more to send; that is signalled first."""
+        try:
+            await self._send()
+        finally:
+            await self._checkpoints.close()
+
+    async def _send(self) -> None:
         first = True
         while True:
             if not (self.ledger.has_waiting or self._beat or self._acked < self.ledger.last_seq):
@@ -118,6 +126,7 @@ class Writer:
             first = False
             try:
                 await self._append(self.lease.left_s(self._loop.time()))
+                self._checkpoints.look(self._acked)
             except NotOurs as refusal:
                 return self._signal("ended" if refusal.ended else "fenced")
             except StorageFull:
@@ -253,14 +262,8 @@ class Writer:
         """Fold the whole log as it will be. In slices: a long message must not stop the others' heartbeats."""
         ref = self._own.ref
         fold = Fold(Message(chat_id=ref.chat_id, message_id=ref.message_id))
-        events: list[Event] = []
-        for event in self.ledger.events():
-            events.append(event)
-            if len(events) == _FOLD_SLICE:
-                fold.extend(events)
-                events = []
-                await asyncio.sleep(0)
-        return encode_message(fold.extend([*events, end]))
+        await fold_in_slices(fold, self.ledger.events())
+        return encode_message(fold.extend([end]))
 
     def _fields(self, **more: object) -> dict[str, object]:
         ref = self._own.ref

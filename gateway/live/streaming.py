@@ -19,8 +19,9 @@ from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
 from shared.cursor import Cursor
 from shared.errors import Gone, InvalidCursor, Unavailable
-from shared.fold import Fold
 from shared.ids import MessageRef
+from shared.log.so_far import read_so_far
+from shared.message import Message
 
 TAKEN_WITHIN_S = 5.0
 """How long the last bytes may take to be acknowledged before we think that they were not received."""
@@ -214,14 +215,11 @@ class LogStream:
         """Send the fold of everything but a terminal entry, which follows as itself; return its cursor."""
         if self._wire.snapshot is None:
             raise InvalidCursor("this stream has no snapshots")
-        entries = await self._hub.log.read_all(self._ref)
-        if entries and entries[-1].is_end:
-            entries.pop()
-        if not entries:
+        so_far = await read_so_far(self._hub.log, self._ref, with_end=False)
+        if so_far.last is None:
             return None
-        message = Fold().extend(entry.event for entry in entries)
-        await sink.send(self._wire.snapshot(message, entries[-1]))
-        return entries[-1].cursor
+        await sink.send(self._wire.snapshot(await so_far.fold(Message()), so_far.last))
+        return so_far.last.cursor
 
 
 async def _listen(receive: Receive, viewer: Viewer) -> None:

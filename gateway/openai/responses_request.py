@@ -85,7 +85,7 @@ def read_request(tree: Json) -> ResponsesRequest:
 
 
 _MORE_OUTPUT = ("include", "reasoning.summary")
-"""These ask for more to be shown of what there is; many clients always send them. What a model has, it shows unasked."""
+"""These ask for more to be shown of what there is; many clients always send them. What a model has is shown anyway."""
 
 
 def params_for(asked: ResponsesRequest, kind: Kind) -> Json:

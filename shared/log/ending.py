@@ -10,6 +10,7 @@ from shared.dispatch import Dispatcher
 from shared.errors import GENERATION_CODES
 from shared.fold import Fold
 from shared.log.log import Log
+from shared.log.so_far import read_so_far
 from shared.log.types import Ending, Meta, Reply
 from shared.log.usage import Spending
 from shared.message import Message, encode_message
@@ -54,7 +55,7 @@ async def end_unowned(
     outcome is published in place of the one asked for. Nothing is written unless the reply is `ok`; then a run that
     goes on upstream is cancelled, by a worker.
     """
-    events = [entry.event for entry in await log.read_all(meta.ref)]
+    events = list((await read_so_far(log, meta.ref)).events())
     closing = [*outline_of(events).endings(meta.ref.message_id), *last_words(state, error)]
     end = ev.End(state, meta.attempts, Spending(events).known(), error)
     blank = Message(chat_id=meta.ref.chat_id, message_id=meta.ref.message_id)

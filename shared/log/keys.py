@@ -19,13 +19,18 @@ META_PATTERN = f"{PREFIX}:*:meta"
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The keys of one message; `tuple` is KEYS[1..5] of every script."""
+    """The keys of one message; `tuple` is KEYS[1..5] of every script, `whole` is KEYS[1..6] of those that need it."""
 
     meta: str
     stream: str
     active: str
     live: str
     tomb: str
+    segments: str
+
+    @property
+    def whole(self) -> tuple[str, str, str, str, str, str]:
+        return (*self.tuple, self.segments)
 
     @property
     def tuple(self) -> tuple[str, str, str, str, str]:
@@ -37,7 +42,14 @@ def log_keys(ref: MessageRef) -> LogKeys:
     """Return the keys of `ref`'s log."""
     chat = f"{PREFIX}:{{{quote(ref.tenant)}/{quote(ref.chat_id)}}}"
     message = f"{chat}:{quote(ref.message_id)}"
-    return LogKeys(f"{message}:meta", f"{message}:log", f"{chat}::active", f"{chat}::live", f"{message}:gone")
+    return LogKeys(
+        f"{message}:meta",
+        f"{message}:log",
+        f"{chat}::active",
+        f"{chat}::live",
+        f"{message}:gone",
+        f"{message}:seg",
+    )
 
 
 def chat_keys(tenant: str, chat_id: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from shared.link import Arg, Link
 from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, last_key, log_keys, ref_of_meta_key
 from shared.log.replicas import ReplicaWait
 from shared.log.scripts import index_script, script
+from shared.log.segments import Segment, chained
 from shared.log.types import (
     TERMINAL,
     Backup,
@@ -100,7 +101,7 @@ class Log:
                 request, owner, first, deadline_ms, most_parallel, self._retention.retain_ms,
             )  # fmt: skip
             last = last_key(ref.tenant, ref.chat_id)
-            reply = await self._script("create", (*keys.tuple, self._meta_of(ref, seen), last), args)
+            reply = await self._script("create", (*keys.whole, self._meta_of(ref, seen), last), args)
             match reply:
                 case [b"created", epoch]:
                     await self._replicate()
@@ -148,14 +149,23 @@ class Log:
         deadline_s: float,
     ) -> Reply:
         """Append `payloads` as entries `first`, `first + 1`, ... and renew the lease; none at all is a heartbeat."""
+        keys = log_keys(own.ref)
         ttl = self._retention.live_ms if renew_ttl else 0
         args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, ttl, *payloads)
-        reply = await self._script("append", log_keys(own.ref).tuple, args, deadline_s)
+        reply = await self._script("append", keys.whole if renew_ttl else keys.tuple, args, deadline_s)
         match reply:
             case [b"ok", seq, stop]:
                 return Reply("ok", int(seq), stop.decode())
             case _:
                 return _reply(reply)
+
+    async def checkpoint(self, own: Ownership, number: int, segment: Segment) -> Reply:
+        """Store `segment` as number `number` (from 0) of the message's, in place of all that stand there and behind.
+
+        `ok`: it is there. `gap`: `seq` segments are there and fewer than `number`, or the log does not reach so far.
+        """
+        args: tuple[Arg, ...] = (own.token, own.epoch, number, segment.last.seq, segment.encode())
+        return _reply(await self._script("checkpoint", log_keys(own.ref).whole, args))
 
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
         """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
@@ -171,7 +181,7 @@ class Log:
             own.token, own.epoch, first, own.ref.message_id, ending.state, ending.final, ending.end,
             keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
-        reply = _reply(await self._script("finish", log_keys(own.ref).tuple, args))
+        reply = _reply(await self._script("finish", log_keys(own.ref).whole, args))
         await self._replicate()
         await self._tell(own.ref, reply, ending)
         return reply
@@ -183,7 +193,7 @@ class Log:
             seen.ref.message_id, ending.state, seen.epoch, seen.attempts, seen.seq, random3(), ending.final,
             ending.end, keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
-        reply = _reply(await self._script("force", log_keys(seen.ref).tuple, args))
+        reply = _reply(await self._script("force", log_keys(seen.ref).whole, args))
         await self._replicate()
         await self._tell(seen.ref, reply, ending)
         return reply
@@ -197,7 +207,7 @@ class Log:
     async def delete(self, ref: MessageRef) -> bool:
         """Forget the content, running or not; return whether there was a message."""
         keep = self._retention
-        reply = await self._script("delete", log_keys(ref).tuple, (ref.message_id, keep.retain_ms, keep.tombstone_ms))
+        reply = await self._script("delete", log_keys(ref).whole, (ref.message_id, keep.retain_ms, keep.tombstone_ms))
         return bool(reply[0] == b"ok")
 
     async def release(self, own: Ownership, *, refund: bool = True) -> Reply:
@@ -219,7 +229,7 @@ class Log:
                 backup.policy, self._retention.retain_ms, *pairs,
             )  # fmt: skip
             last = last_key(own.ref.tenant, own.ref.chat_id)
-            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen), last), args)
+            reply = await self._script("restore", (*keys.whole, self._meta_of(own.ref, seen), last), args)
             if reply[0] != b"retry":
                 return _reply(reply)
             seen = reply[1].decode()
@@ -273,18 +283,28 @@ class Log:
         )  # fmt: skip
         return [Entry.from_redis(row[0], row[1][1]) for row in rows]
 
-    async def read_all(self, ref: MessageRef) -> list[Entry]:
-        """Read the whole log, page by page; what another log at the same place said is never mixed in."""
+    async def read_all(self, ref: MessageRef, start: Cursor | None = None) -> list[Entry]:
+        """Read the whole log, or all from `start` itself on (nothing if that is not in it), page by page.
+
+        What another log at the same place said is never mixed in.
+        """
         entries: list[Entry] = []
         while True:
-            last = entries[-1].cursor if entries else None
+            last = entries[-1].cursor if entries else start
             page = await self.read(ref, last)
             if last is not None and (not page or page[0].cursor != last):
+                if not entries:
+                    return []
                 entries = []  # a failover or a restore replaced what was read so far
                 continue
-            entries.extend(page if last is None else page[1:])
+            entries.extend(page[1:] if entries else page)
             if len(page) < PAGE:
                 return entries
+
+    async def segments(self, ref: MessageRef) -> list[Segment]:
+        """Read the message's segments. Believe them only if the log has the entry at which the last one ends."""
+        rows = await self._link.call("LRANGE", log_keys(ref).segments, 0, -1, deadline_s=self._deadline_s)
+        return chained(rows)
 
     async def active(self, tenant: str, chat_id: str) -> str | None:
         """Return the chat's active message id."""

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench import report, rig, road, scenarios, workers
+from tests.bench import report, rig, road, scenarios, snapshots, workers
 from tests.bench.contenders import CONTENDERS, Contender
 from tests.bench.report import Goal, Table
 from tests.bench.scenarios import DISTURBED, Row
@@ -109,6 +109,8 @@ def main() -> None:
             more.append(Goal(f"worker, {generations} generations: CPU a token against the naive", 0.16, ours / naive))
             more.append(Goal(f"worker, {generations} generations: CPU-s per 100k tokens", 5, ours))
             save()
+    if not only or "snapshot" in only:
+        more += snapshots.goals(snapshots.compare())
     if not only or "road" in only:
         more += report.road_goals(road.first_tokens(), road.under_way(), road.one_more())
     if not only or "knee" in only:

@@ -4,7 +4,8 @@
     python -m tests.bench.quick --write   makes the baseline anew
 
 Commands, bytes and system calls do not depend on how fast or busy the machine is, so that a few per cent mean
-something. Three scenes: live events through a gateway, a catch-up, tokens through a worker.
+something. Four scenes: live events through a gateway, a catch-up, tokens through a worker, and a long answer's segments
+and snapshots.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import redis
-
-from tests.bench import services
+from tests.bench import services, snapshots
+from tests.bench.counts import RedisCounts
 from tests.bench.rig import BUILD, HERE, Rig, python, rig
 
 BASELINE = HERE / "baseline.json"
@@ -30,6 +29,8 @@ TOLERANCE = {
     "catch_up": 0.05,
     "live": 0.1,
     "live.syscalls": 0.25,
+    "segments": 0.05,
+    "snapshot": 0.05,
     "worker": 0.15,
     "worker.syscalls": 0.3,
 }
@@ -37,27 +38,6 @@ TOLERANCE = {
 who comes while one is under way (without sharing: fifty times as many), system calls on what arrives together."""
 
 Counts = dict[str, float]
-
-
-class RedisCounts:
-    """What a Redis did since the object was made."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._client = redis.Redis(port=rig.redis_port)
-        self._client.config_resetstat()
-
-    def per(self, events: int, scene: str) -> Counts:
-        """Return the counts, per event."""
-        stats: Any = self._client.info("stats")
-        commands: Any = self._client.info("commandstats")
-        outer = ("cmdstat_config|resetstat", "cmdstat_info")
-        calls = sum(row["calls"] for name, row in commands.items() if name not in outer)
-        self._client.close()
-        return {
-            f"{scene}.redis_commands": calls / events,
-            f"{scene}.redis_bytes_in": stats["total_net_input_bytes"] / events,
-            f"{scene}.redis_bytes_out": stats["total_net_output_bytes"] / events,
-        }
 
 
 @contextmanager
@@ -109,7 +89,7 @@ def live() -> Counts:
         assert load.stdout is not None
         while load.stdout.readline().strip() != b"begin":
             pass
-        counts = RedisCounts(it)
+        counts = RedisCounts(it.redis_port)
         with traced(pid, calls):
             produce(it, 20, 20, 4, file).wait()
             time.sleep(0.2)
@@ -131,7 +111,7 @@ def catch_up() -> Counts:
         file = owned(it, 1)
         produce(it, 1, 0, 0, file, "-B", "4000").wait()
         pid = services.gateway(it)
-        counts, calls = RedisCounts(it), dict[str, int]()
+        counts, calls = RedisCounts(it.redis_port), dict[str, int]()
         with traced(pid, calls):
             got = it.load("-p", it.port, "-n", 50, "-S", 1, *services.STREAM, "-e", 4000, "-f", 1)
         assert (got.seen["done"], got.faults) == (50, 0), got
@@ -149,7 +129,7 @@ def worker() -> Counts:
         pid = services.worker(it)
         services.start(it, "warm", params={"tokens": 1})
         time.sleep(0.5)
-        counts, calls = RedisCounts(it), dict[str, int]()
+        counts, calls = RedisCounts(it.redis_port), dict[str, int]()
         with traced(pid, calls):
             for number in range(20):
                 services.start(it, f"c{number}", message_id="m")
@@ -185,7 +165,7 @@ def compare(found: Counts, baseline: Counts) -> list[str]:
 def main() -> int:
     """Run as a command; the status is 1 if something has grown."""
     began = time.monotonic()
-    found: Counts = {**live(), **catch_up(), **worker()}
+    found: Counts = {**live(), **catch_up(), **worker(), **snapshots.counted()}
     if "--write" in sys.argv:
         BASELINE.write_text(
             json.dumps({name: round(value, 4) for name, value in sorted(found.items())}, indent=2) + "\n"

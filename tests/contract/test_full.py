@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,18 +12,7 @@ from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Reply
-from tests.support.log import append, create, ending, lose_everything, payloads, run_out, seen, started, try_claim
-
-
-@asynccontextmanager
-async def full(link: Link) -> AsyncIterator[None]:
-    """Have the server refuse every command that needs memory."""
-    _, before = await link.call("CONFIG", "GET", "maxmemory")
-    await link.call("CONFIG", "SET", "maxmemory", "1")
-    try:
-        yield
-    finally:
-        await link.call("CONFIG", "SET", "maxmemory", before)
+from tests.support.log import append, create, ending, full, lose_everything, payloads, run_out, seen, started, try_claim
 
 
 async def test_a_full_redis_creates_nothing_at_all(log: Log, ref: MessageRef, link: Link) -> None:

@@ -22,12 +22,14 @@ REPLIES = [
         for reply in ("ok", "busy", "moved", "stopped", "exhausted", "decided", "lost", "final", "gone")
     ),
     *(f"append {reply}" for reply in ("ok", "gap", "fenced", "final", "lost", "gone")),
+    *(f"checkpoint {reply}" for reply in ("ok", "gap", "fenced", "final", "lost", "gone")),
     *(f"finish {reply}" for reply in ("ok", "gap", "fenced", "lost", "gone")),
     *(f"decide {reply}" for reply in ("ok", "fenced", "final", "gone")),
     *(f"force {reply}" for reply in ("ok", "moved", "final", "gone")),
     *(f"release {reply}" for reply in ("ok", "fenced", "gone")),
     *(f"restore {reply}" for reply in ("ok", "busy", "fenced", "final")),
     *(f"stop {reply}" for reply in ("stopping", "ownerless", "final", "gone")),
+    *(f"reader {deed}" for deed in ("believes", "does not believe")),
     *(f"viewer {deed}" for deed in ("hears", "takes", "resets")),
 ]
 EXAMPLES = int(os.environ.get("TAILRACE_MODEL_EXAMPLES", "60"))

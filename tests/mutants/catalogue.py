@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
 from tests.mutants.reader import READER
-from tests.mutants.scripts import MENDS, SCRIPTS
+from tests.mutants.scripts import MENDS, SCRIPTS, SEGMENTS
 
-MUTANTS: tuple[Mutant, ...] = (*SCRIPTS, *MENDS, *READER)
+MUTANTS: tuple[Mutant, ...] = (*SCRIPTS, *SEGMENTS, *MENDS, *READER)

@@ -7,6 +7,8 @@ from tests.mutants.mutant import Mutant
 _READING = "tests/unit/gateway/test_reading.py::test_"
 _AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
 _WRITER = "tests/unit/worker/test_writer.py::test_"
+_CHECKPOINTS = "tests/unit/worker/test_checkpoints.py::test_"
+_SO_FAR = "tests/contract/test_so_far.py::test_"
 _REAPER = "tests/unit/worker/test_reaper.py::test_"
 
 
@@ -65,6 +67,32 @@ READER = (
         "mend 6: a vanished log is given up at once",
         "if self._loop.time() >= self._vanished_at + self._restoring_s:", "if True:",
         "a_vanished_log_is_waited_for_and_goes_on_without_a_reset",
+    ),
+    Mutant(
+        "segments: believed although the log does not have their last entry", "shared/log/log.py",
+        "if last is not None and (not page or page[0].cursor != last):", "if last is not None and not page:",
+        (_SO_FAR + "segments_of_a_lost_branch_are_not_believed",),
+    ),
+    Mutant(
+        "segments: believed although they do not follow upon each other", "shared/log/segments.py",
+        "if segment is None or segment.after != (found[-1].last if found else None):", "if segment is None:",
+        (_SO_FAR + "behind_a_break_or_an_unknown_form_the_log_is_read",),
+    ),
+    Mutant(
+        "segments: the next owner goes on from another branch's", "shared/log/segments.py",
+        "if segment.last.seq > len(entries) or entries[segment.last.seq - 1].cursor != segment.last:",
+        "if segment.last.seq > len(entries):",
+        ("tests/unit/shared/log/test_segments.py::test_only_what_ends_in_the_log_fits_it",),
+    ),
+    Mutant(
+        "segments: those that were lost are not written again", "worker/checkpoints.py",
+        "else min(reply.seq, before)", "else before",
+        (_CHECKPOINTS + "segments_that_a_failover_lost_are_written_again",),
+    ),
+    Mutant(
+        "segments: cut before they are acknowledged", "worker/ledger.py",
+        "islice(self._raws(self._cut_seq), acked - self._cut_seq)", "self._raws(self._cut_seq)",
+        ("tests/unit/worker/test_ledger.py::test_nothing_is_cut_before_it_is_acknowledged_and_enough",),
     ),
     Mutant(
         "mend 4: the worker restores after its lease", "worker/writer.py",

@@ -121,8 +121,9 @@ SCRIPTS = (
         "force.py::test_stop_of_a_leased_message_wakes_its_worker",
     ),
     _script(
-        "deleted text is kept", "delete", "redis.call('DEL', S)\n", "",
+        "deleted text is kept", "delete", "redis.call('DEL', S, F)\n", "",
         "delete_release.py::test_a_deleted_message_keeps_nothing_of_its_content",
+        "checkpoint.py::test_a_deleted_message_has_no_segments",
     ),
     _script(
         "a full Redis cannot end a message", "prelude", "redis.call('HDEL', M, '-')", "",
@@ -132,6 +133,41 @@ SCRIPTS = (
         "a chat's order follows the clock alone", "create",
         "next_epoch(n, rnd, tonumber(youngest[2]) or 0)", "next_epoch(n, rnd, 0)",
         "create.py::test_a_message_is_the_youngest_even_if_the_clock_stepped_back",
+    ),
+)  # fmt: skip
+
+SEGMENTS = (
+    _script(
+        "segments: no fence", "checkpoint",
+        "if m.st ~= 'running' or m.tok ~= tok or m.ep ~= ep then return {'fenced', m.st, text(m.ep)} end\n", "",
+        "checkpoint.py::test_only_the_owner_stores_segments",
+    ),
+    _script(
+        "segments: a missing one is not a gap", "checkpoint", "number > n or last > m.seq", "last > m.seq",
+        "checkpoint.py::test_a_missing_segment_is_a_gap_and_the_reply_names_how_many_there_are",
+    ),
+    _script(
+        "segments: the log need not reach so far", "checkpoint", "number > n or last > m.seq", "number > n",
+        "checkpoint.py::test_a_segment_that_the_log_does_not_reach_is_a_gap",
+    ),
+    _script(
+        "segments: later ones stay behind the one that is replaced", "checkpoint",
+        "  redis.call('LTRIM', F, 0, number)\n", "",
+        "checkpoint.py::test_a_segment_takes_the_place_of_all_from_its_number_on",
+    ),
+    _script(
+        "segments: written in a full Redis", "checkpoint",
+        "if number == n then\n", "even_if_full()\nif number == n then\n",
+        "checkpoint.py::test_a_full_redis_refuses_a_segment_and_keeps_those_there_are",
+    ),
+    _script(
+        "segments: they outlive the log", "prelude", "  redis.call('PEXPIRE', F, stream_ttl)\n", "",
+        "checkpoint.py::test_segments_live_as_long_as_the_stream",
+        "checkpoint.py::test_a_forced_end_begins_the_same_period_for_both",
+    ),
+    _script(
+        "segments: a restore keeps another branch's", "restore", "redis.call('DEL', S, F)", "redis.call('DEL', S)",
+        "checkpoint.py::test_a_restore_drops_them_because_they_may_be_of_another_branch",
     ),
 )  # fmt: skip
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from shared import events as ev
@@ -15,6 +18,7 @@ from shared.jobs import CANCEL_NAME, QUEUE_NAME
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
+from shared.log.segments import Segment, make_segment
 from shared.log.types import (
     Claimed,
     Created,
@@ -136,6 +140,17 @@ async def lose_everything(link: Link) -> None:
     await link.call("FLUSHDB")
 
 
+@asynccontextmanager
+async def full(link: Link) -> AsyncIterator[None]:
+    """Have the server refuse every command that needs memory."""
+    _, before = await link.call("CONFIG", "GET", "maxmemory")
+    await link.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        yield
+    finally:
+        await link.call("CONFIG", "SET", "maxmemory", before)
+
+
 @dataclass
 class Failover:
     """What a replica had at one moment, and the promotion that makes it the truth."""
@@ -192,3 +207,22 @@ async def cancel_jobs(link: Link) -> list[list[Any]]:
     ids = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
     jobs = [json.loads(await link.call("GET", b"arq:job:" + job_id)) for job_id in ids]
     return [job["a"] for job in jobs if job["f"] == CANCEL_NAME]
+
+
+def segment_of(entries: Sequence[Entry], after: Cursor | None = None) -> Segment:
+    """Return the segment of `entries`, which follow upon `after`."""
+    return make_segment(after, entries[-1].cursor, (entry.raw for entry in entries))
+
+
+def segments_of(entries: Sequence[Entry], *cuts: int) -> list[Segment]:
+    """Return the segments of a log cut behind these seqs; what comes after the last cut is in none."""
+    found: list[Segment] = []
+    for begin, end in pairwise((0, *cuts)):
+        found.append(segment_of(entries[begin:end], found[-1].last if found else None))
+    return found
+
+
+async def checkpoint(log: Log, own: Ownership, *cuts: int) -> None:
+    """Store the segments of the log cut behind these seqs."""
+    for number, segment in enumerate(segments_of(await log.read_all(own.ref), *cuts)):
+        assert await log.checkpoint(own, number, segment) == Reply("ok", number + 1)

@@ -1,4 +1,5 @@
 -- APPEND: the owner adds entries; none at all is a heartbeat. Renews the lease either way. Idempotent by seq.
+-- KEYS 1-5 as in the prelude, 6 too where the keys' lives are renewed: a key in every append is dear
 -- ARGV 1 token  2 epoch  3 seq of the first payload  4 lease ms  5 live ttl ms ('0': leave)  6.. payloads
 -- Reply {ok, last seq, stop wish or ''} | {gap, last seq} | {fenced, state, epoch} | {final, state} | {lost} | {gone}
 local tok, ep, first, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -18,7 +19,7 @@ for i = 6, #ARGV do
   end
 end
 redis.call('HSET', M, 'seq', text(last), 'lu', text(now() + lease))
-if ttl ~= '0' then for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ttl) end end
+if ttl ~= '0' then for _, key in ipairs({M, S, A, L, F}) do redis.call('PEXPIRE', key, ttl) end end
 if #fresh > 0 then
   publish(ep, m.seq, ep, m.seq + 1, fresh)
 elseif redis.call('EXISTS', S) == 0 then

@@ -1,11 +1,11 @@
 -- CREATE: make the message, its first entry and the chat's active pointer, all or nothing.
--- KEYS 1-5 as in the prelude; 6 O  meta of the message that the caller saw in A (M itself if none); last P  the
+-- KEYS 1-6 as in the prelude; 7 O  meta of the message that the caller saw in A (M itself if none); last P  the
 --   chat's latest message id, which outlives that message's end
 -- ARGV 1 mid  2 body hash  3 mid seen in A  4 policy single|replace|parallel  5 live ttl ms  6 random 0..999
 --      7 request  8 owner  9 payload  10 deadline ms from now  11 most messages in flight (parallel)
 --      12 how long the message can be read after its end, ms
 -- Reply {created, epoch} | {exists, state, epoch, seq} | {conflict} | {retry, mid in A} | {busy, mid} | {full, n}
-local O, P = KEYS[6], KEYS[#KEYS]
+local O, P = KEYS[7], KEYS[#KEYS]
 local mid, hash, seen, policy, ttl, rnd, req, owner, payload, dl, most, keep = unpack(ARGV)
 local m = load_meta()
 if m.st then
@@ -41,7 +41,7 @@ local ep = next_epoch(n, rnd, tonumber(youngest[2]) or 0)
 redis.call('HSET', M, 'st', 'queued', 'ep', text(ep), 'seq', '1', 'tok', '', 'lu', '0', 'at', '0', 'w', '',
   'hash', hash, 'user', owner, 'req', req, 'mid', mid, 'born', text(n), 'dl', text(n + tonumber(dl)),
   'pol', policy)
-redis.call('DEL', S)
+redis.call('DEL', S, F)
 redis.call('XADD', S, text(ep) .. '-1', 'd', payload)
 if gone then redis.call('ZREM', L, gone) end
 redis.call('SET', A, mid, 'PX', ttl)

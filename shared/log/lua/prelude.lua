@@ -2,11 +2,12 @@
 --   1 M  meta hash of the message        2 S  stream of its entries (also its channel's name)
 --   3 A  the chat's active message id    4 L  zset of the chat's messages in flight, by epoch of creation
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
+--   6 F  list of segments, S's entries once more with their deltas joined; given only to scripts that touch it
 -- Fields of M: st state, ep epoch, seq last entry, tok owner token, lu lease until (ms), at attempts,
 --   w worker, stop wish to stop, hash body hash, user owner, req request, born ms, dl deadline ms, pol policy,
 --   ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome, told ms when somebody got the end.
 -- Only the server's clock is used; a script replicates as one unit, so M.seq always names S's last entry.
-local M, S, A, L, G = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local M, S, A, L, G, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 local function now()
   local t = redis.call('TIME')
@@ -54,6 +55,7 @@ local function settle(mid, stream_ttl, meta_ttl, tomb_ttl)
     if other[1] then redis.call('SET', A, other[1], 'PX', meta_ttl) else redis.call('DEL', A) end
   end
   redis.call('PEXPIRE', S, stream_ttl)
+  redis.call('PEXPIRE', F, stream_ttl)
   redis.call('PEXPIRE', M, meta_ttl)
   redis.call('SET', G, redis.call('HGET', M, 'user') or '', 'PX', tomb_ttl)
 end

@@ -1,11 +1,11 @@
 -- RESTORE: after Redis lost the message, its living owner writes it back from memory under the original ids.
 -- A message that was started meanwhile keeps its place: the younger's policy decides, as it did in CREATE.
--- KEYS 1-5; 6 O  meta of the message that the caller saw in A (M itself if none); last P  the chat's latest message id
+-- KEYS 1-6; 7 O  meta of the message that the caller saw in A (M itself if none); last P  the chat's latest message id
 -- ARGV 1 mid  2 token  3 epoch  4 attempts  5 lease ms  6 live ttl ms  7 mid seen in A
 --      8 hash  9 owner  10 request  11 born ms  12 deadline ms (absolute)  13 worker's channel  14 policy
 --      15 how long the message can be read after its end, ms  16.. pairs of entry id and payload, the whole log from entry 1
 -- Reply {ok, last seq} | {busy, mid} | {retry, mid in A} | {fenced, state, epoch} | {final, state}
-local O, P = KEYS[6], KEYS[#KEYS]
+local O, P = KEYS[7], KEYS[#KEYS]
 local mid, tok, ep, at, lease, ttl, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local policy, started = ARGV[14], string.match(ARGV[16], '^(%d+)')
 local m = load_meta()
@@ -38,7 +38,7 @@ redis.call('HSET', M, 'st', 'running', 'ep', text(ep), 'seq', text(last), 'tok',
   'at', at, 'w', ARGV[13], 'hash', ARGV[8], 'user', ARGV[9], 'req', ARGV[10], 'mid', mid, 'born', ARGV[11],
   'dl', ARGV[12], 'pol', policy)
 redis.call('HDEL', M, 'ost', 'ofin', 'oend')
-redis.call('DEL', S)
+redis.call('DEL', S, F) -- the segments may be another owner's: the caller writes its own again
 for i = 16, #ARGV, 2 do redis.call('XADD', S, ARGV[i], 'd', ARGV[i + 1]) end
 if replaces then
   redis.call('HSETNX', O, 'stop', 'replaced')

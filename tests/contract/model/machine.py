@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, rule
 from shared.cursor import Cursor
 from shared.log.keys import log_keys
 from shared.log.log import MOST_REFUNDS
+from shared.log.segments import fitting
 from shared.log.types import (
     Claimed,
     Created,
@@ -34,11 +35,16 @@ STATES: tuple[Literal["done", "failed", "aborted"], ...] = ("done", "failed", "a
 DEEDS = {
     "append": 10, "claim": 9, "lapse": 8, "hear": 5, "restore": 5, "finish": 2, "force": 3, "glance": 2, "heal": 2,
     "decide": 2, "repair": 2, "release": 2, "replicate": 3, "fail_over": 3, "stop": 1, "lose_stream": 2,
-    "lose_everything": 1, "delete": 1, "create": 4,
+    "lose_everything": 1, "delete": 1, "create": 4, "checkpoint": 5,
 }  # fmt: skip
-NEED_A_WORKER = frozenset(("append", "repair", "finish", "decide", "release", "restore"))
+NEED_A_WORKER = frozenset(("append", "checkpoint", "repair", "finish", "decide", "release", "restore"))
 MOST_ATTEMPTS = (1, 2, 2, 3)
 MOST_PARALLEL = 2
+
+
+def entries_of(lines: list[Line]) -> list[Entry]:
+    """Return lines whose epochs are known as entries."""
+    return [Entry(Cursor(line.epoch or 0, line.seq), line.payload) for line in lines]
 
 
 class LogMachine(Stage):
@@ -137,7 +143,8 @@ class LogMachine(Stage):
         )
         backup = self.run(self.log.backup(self.refs[name]))
         assert backup is not None
-        self.workers.append(Worker(own, claim, backup))
+        found = fitting(self.run(self.log.segments(self.refs[name])), entries_of(claim.lines))
+        self.workers.append(Worker(own, claim, backup, found))
 
     # -- owners and former owners
 
@@ -150,6 +157,22 @@ class LogMachine(Stage):
                 payload = forms.text(f"{worker.own.epoch}/{seq}")
                 worker.claim.lines.append(Line(worker.own.epoch, seq, payload))
         self.send(worker, *self.unsent(worker))
+
+    def checkpoint(self) -> None:
+        """Cut what it has said, perhaps beyond what landed, and store any segment of its own: a reply may be lost."""
+        worker = self.worker()
+        last = worker.segments[-1].last if worker.segments else None
+        behind = entries_of(worker.claim.lines)[last.seq if last is not None else 0 :]
+        if behind:
+            worker.segments.append(forms.segment_of(behind[: self.dice.randint(1, len(behind))], last))
+        number = self.dice.choice([len(worker.segments) - 1, self.dice.randrange(len(worker.segments))])
+        segment = worker.segments[number]
+        expected = self.reference.checkpoint(worker.claim, number, segment.last.seq, segment.encode())
+        reply = self.run(self.log.checkpoint(worker.own, number, segment))
+        self.replies[f"checkpoint {expected}"] += 1
+        assert reply.status == expected
+        if expected in ("ok", "gap"):
+            assert reply.seq == len(self.reference.records[worker.claim.message].segments)
 
     def repair(self) -> None:
         """Send everything of its own again, as after a gap."""
@@ -205,7 +228,7 @@ class LogMachine(Stage):
         """By anybody: that a late owner must not even try only saves it the way."""
         worker = self.worker()
         expected = self.reference.restore(worker.claim)
-        entries = [Entry(Cursor(line.epoch or 0, line.seq), line.payload) for line in worker.claim.lines]
+        entries = entries_of(worker.claim.lines)
         restoring = self.log.restore(worker.own, worker.backup, entries, lease_ms=60_000, channel="tr:worker:w")
         self.same("restore", self.run(restoring), "ok " if expected == "ok" else expected)
 

@@ -41,6 +41,7 @@ class Record:
     lines: list[Line] | None = None  # None: the stream is lost or deleted
     decided_ending: Ending | None = None
     final: bytes | None = None
+    segments: list[bytes] = field(default_factory=list)
     started: int = 0
     """Epoch of entry 1: the order in which a chat's messages began."""
 
@@ -161,6 +162,20 @@ class Reference:
         owned.leased = True
         return "ok"
 
+    def checkpoint(self, claim: Claim, number: int, last: int, segment: bytes) -> str:
+        record = self.records.get(claim.message)
+        if record is not None and record.terminal:
+            return "final"
+        owned = self._owned(claim)
+        if isinstance(owned, str):
+            return owned
+        if owned.lines is None:
+            return "lost"
+        if number > len(owned.segments) or last > owned.seq:
+            return "gap"
+        owned.segments[number:] = [segment]
+        return "ok"
+
     @staticmethod
     def _write(record: Record, epoch: int | None, first: int, payloads: list[bytes]) -> None:
         assert record.lines is not None
@@ -251,7 +266,7 @@ class Reference:
         if record is None or record.state == "deleted":
             return False
         record.state, record.token, record.leased, record.stop = "deleted", "", False, "deleted"
-        record.decided, record.lines, record.final = None, None, None
+        record.decided, record.lines, record.final, record.segments = None, None, None, []
         self._settle(name)
         return True
 

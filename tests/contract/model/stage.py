@@ -17,10 +17,13 @@ from typing import Any, ClassVar
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from shared.cursor import Cursor
+from shared.fold import joined
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
+from shared.log.segments import Segment
+from shared.log.so_far import read_so_far
 from shared.log.types import (
     Backup,
     Entry,
@@ -43,6 +46,8 @@ class Worker:
     own: Ownership
     claim: Claim
     backup: Backup
+    segments: list[Segment] = field(default_factory=list)
+    """What it has cut, or found at its claim."""
     state: Any = None
     """How it means to end the message, once it does."""
 
@@ -128,11 +133,23 @@ class Stage(RuleBasedStateMachine):
             self.compare_message(name, meta, entries)
             assert (tomb is not None) == (name in self.reference.tombs)
             assert final == (self.reference.records[name].final if meta is not None else None)
+            await self.compare_segments(name, entries)
         assert active == self.reference.active
         assert in_flight == self.reference.in_flight
         assert (active is None) == (in_flight == [])
         assert active is None or not self.reference.records[active].terminal
         await self.listener.call("PING")
+
+    async def compare_segments(self, name: str, entries: list[Entry]) -> None:
+        """Besides: what a late reader makes of them is what the log says, whoever has written them."""
+        record = self.reference.records.get(name)
+        rows = await self.link.call("LRANGE", log_keys(self.refs[name]).segments, 0, -1)
+        assert rows == (record.segments if record is not None else [])
+        if rows:
+            so_far = await read_so_far(self.log, self.refs[name])
+            assert list(joined(so_far.events())) == list(joined(entry.event for entry in entries))
+            assert so_far.last == (entries[-1] if entries else None)
+            self.replies["reader believes" if so_far.segments else "reader does not believe"] += 1
 
     def compare_message(self, name: str, meta: Meta | None, entries: list[Entry]) -> None:
         record = self.reference.records.get(name)

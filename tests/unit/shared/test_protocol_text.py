@@ -82,7 +82,7 @@ def test_the_types_know_every_reply() -> None:
     def said(*names: str) -> set[str]:
         return {reply for name in names for reply in re.findall(r"return \{'([a-z]+)'", SCRIPTS[name])}
 
-    owner = said("append", "decide", "finish", "release", "force", "restore") - {"retry"}
+    owner = said("append", "checkpoint", "decide", "finish", "release", "force", "restore") - {"retry"}
     assert set(typing.get_args(typing.get_type_hints(Reply)["status"])) == owner
     assert set(typing.get_args(typing.get_type_hints(NotClaimed)["reason"])) == said("claim") - {"ok"}
 
@@ -100,7 +100,7 @@ def test_every_state_policy_field_and_key_is_listed() -> None:
     assert {"st", "ep", "pol", "told", "oend"} <= written
     assert [name for name in written - states - {"replaced"} if f"`{name}`" not in section(7)] == []
     keys = log_keys(MessageRef("T", "C", "M"))
-    assert {*keys.tuple, last_key("T", "C"), DUE, SWEEP} <= words
+    assert {*keys.whole, last_key("T", "C"), DUE, SWEEP} <= words
 
 
 def test_sections_are_numbered_and_the_contents_name_them_all() -> None:

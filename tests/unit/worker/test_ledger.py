@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared import events as ev
 from shared.cursor import Cursor
 from shared.fold import fold
+from shared.log.segments import SEGMENT_ENTRIES, chained
 from shared.log.types import Entry
 from worker.ledger import Ledger, OutputLimit
 
@@ -92,3 +93,55 @@ def test_half_a_surrogate_pair_becomes_a_replacement_and_whole_ones_join() -> No
 def test_what_has_no_json_form_is_refused_where_it_comes_from() -> None:
     with pytest.raises(TypeError):
         ledger().put(ev.Data("x", object()))
+
+
+def deltas(count: int) -> list[ev.Event]:
+    """As many as will each be an entry of its own."""
+    return [ev.TextDelta("ab"[n % 2], f"{n} ") for n in range(count)]
+
+
+def test_nothing_is_cut_before_it_is_acknowledged_and_enough() -> None:
+    book = ledger(max_entries=10_000)
+    put_all(book, *deltas(SEGMENT_ENTRIES + 500))
+    book.encode()
+    for acked in (0, 10, SEGMENT_ENTRIES - 1):
+        assert not book.due(acked)
+    assert book.due(SEGMENT_ENTRIES)
+    book.cut(SEGMENT_ENTRIES - 1)
+    assert book.segments == []
+    book.cut(SEGMENT_ENTRIES + 200)
+    assert [each.last for each in book.segments] == [Cursor(EPOCH, SEGMENT_ENTRIES)]
+    assert not book.due(SEGMENT_ENTRIES + 200)
+
+
+def test_cutting_changes_neither_entries_nor_what_they_amount_to() -> None:
+    whole, cut = ledger(max_entries=10_000), ledger(max_entries=10_000)
+    for book in (whole, cut):
+        put_all(book, ev.TextStart("a"), ev.TextStart("b"))
+        for n in range(5):
+            put_all(book, *deltas(777), ev.Data("n", n))
+            book.encode()
+            if book is cut:
+                book.cut(book.last_seq - 3)
+    assert len(cut.segments) == 3
+    assert chained([each.encode() for each in cut.segments]) == cut.segments
+    assert cut.entries() == whole.entries()
+    assert fold(cut.events()) == fold(whole.events())
+
+
+def test_the_next_ledger_goes_on_from_its_predecessors_segments() -> None:
+    first = ledger(max_entries=10_000)
+    put_all(first, *deltas(2_500))
+    first.encode()
+    first.cut(2_500)
+    how = {"max_entry": 65_536, "max_bytes": 1_000_000, "max_entries": 10_000}
+    entries = first.entries()
+    for known in (0, 1, 2):
+        book = Ledger(entries, EPOCH + 9, MARKER, **how, segments=first.segments[:known])
+        assert book.due(len(entries)) == (known < 2)
+        put_all(book, *deltas(700))
+        book.encode()
+        book.cut(book.last_seq)
+        assert book.segments[:2] == first.segments
+        assert book.segments[2].last == Cursor(EPOCH + 9, 3_000)
+        assert fold(book.events()) == fold(entry.event for entry in book.entries())
