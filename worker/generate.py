@@ -216,6 +216,9 @@ class Generation:
         return stands
 
     def _pump_failure(self, pump: asyncio.Task[None]) -> ev.Failure | None:
+        if pump.cancelled():  # not by us: the agent awaited something that it, or its library, had cancelled
+            log.error("agent was cancelled from within", extra=self.fields)
+            return failure("agent_error")
         error = pump.exception()
         match error:
             case None:

@@ -15,7 +15,7 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NAMES = ("weather", "broken", "giving_up", "careful")
+NAMES = ("weather", "broken", "self_cancelled", "giving_up", "careful")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -55,6 +55,14 @@ async def test_an_agents_exception_ends_the_message_without_its_words(kit: Kit) 
     assert b"secret" not in said
     for worker in kit.workers.values():
         assert "my prompt" not in worker.output.read_text()
+
+
+async def test_a_cancellation_of_the_agents_own_is_its_failure(kit: Kit) -> None:
+    ref = await kit.send("x", "self_cancelled")
+    message = await kit.ended(ref)
+    assert message.error is not None
+    assert (message.state, message.error.code, message.text) == ("failed", "agent_error", "so far")
+    assert attempts(await kit.events(ref)) == [(1, "first", "start")]
 
 
 async def test_an_agents_own_error_is_told_in_its_words(kit: Kit) -> None:
