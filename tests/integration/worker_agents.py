@@ -37,6 +37,13 @@ async def self_cancelled(request: GenerationRequest, context: AgentContext) -> A
     await tool
 
 
+async def verbose(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Run a tool whose output is as large as the prompt says."""
+    yield ev.ToolInputAvailable("call_1", "read", {})
+    yield ev.ToolOutputAvailable("call_1", "x" * int(request.messages[-1]["content"]))
+    yield ev.TextDelta("", "read")
+
+
 async def giving_up(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
     """Fail with words for the viewer."""
     yield ev.TextDelta("", "so far")
