@@ -11,6 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.log.types import Retention
 
 
+REAPED_WITHIN_S = 60
+"""How late a reaper may be with a message that waits for its first worker."""
+
+
 class SharedSettings(BaseSettings):
     """What gateway and worker must agree on."""
 
@@ -42,6 +46,16 @@ class SharedSettings(BaseSettings):
     def _fits_together(self) -> SharedSettings:
         if self.retain_s < self.replay_s:
             raise ValueError(f"TAILRACE_RETAIN_S={self.retain_s} must not be below TAILRACE_REPLAY_S={self.replay_s}")
+        if self.tombstone_s < self.retain_s:
+            raise ValueError(
+                f"TAILRACE_TOMBSTONE_S={self.tombstone_s} must not be below TAILRACE_RETAIN_S={self.retain_s}: "
+                "a message would be forgotten while it can still be read"
+            )
+        if self.live_ttl_s < self.queue_timeout_s + REAPED_WITHIN_S:
+            raise ValueError(
+                f"TAILRACE_LIVE_TTL_S={self.live_ttl_s} must be above TAILRACE_QUEUE_TIMEOUT_S={self.queue_timeout_s} "
+                f"by {REAPED_WITHIN_S} or more: a waiting message would be forgotten before it could be ended"
+            )
         return self
 
     @property
