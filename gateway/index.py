@@ -39,11 +39,11 @@ class UserIndex:
         return user_key(who.scope, who.user)
 
     async def add(self, who: Principal, ref: MessageRef, now_s: float) -> None:
-        """Note a started message, as in flight and as its chat's latest."""
+        """Note a started message (again), as in flight and as its chat's latest."""
         key = self._key(who)
         call = self._link.call
         await asyncio.gather(
-            call("ZADD", key, f"{now_s:.3f}", ref.member),
+            call("ZADD", key, "NX", f"{now_s:.3f}", ref.member),
             call("ZREMRANGEBYSCORE", key, "-inf", f"{now_s - self._keep_s:.3f}"),
             call("PEXPIRE", key, self._keep_s * 1000),
             call("SET", last_key(ref.tenant, ref.chat_id), ref.message_id, "PX", self._latest_s * 1000),
