@@ -27,7 +27,10 @@ class SharedSettings(BaseSettings):
     queue_redis_url: str = Field("", description="Redis of the queue; empty: the log's own.")
     redis_deadline_s: float = Field(5.0, gt=0, description="How long one Redis operation may take, retries included.")
     wait_replicas: int = Field(
-        0, ge=0, description="Replicas that must have a start, a claim and an outcome before they count (0: none)."
+        0,
+        ge=0,
+        description="Replicas that a start, a claim and an outcome wait for: up to 0.2 s, and not at all in the second "
+        "after a wait in vain. 0: none.",
     )
     lease_ms: int = Field(8000, ge=2000, description="A worker silent for this long loses its message to another.")
     live_ttl_s: int = Field(3600, ge=60, description="Redis forgets a running message so long after its last renewal.")

@@ -58,7 +58,7 @@ class Log:
         replicas: int = 0,
         on_end: OnEnd | None = None,
     ) -> None:
-        """`replicas`: how many replicas CREATE, CLAIM and the end wait for (up to 200 ms); 0 waits for none."""
+        """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none."""
         self._link = link
         self._retention = retention
         self._deadline_s = deadline_s
@@ -68,7 +68,7 @@ class Log:
 
     @property
     def waits_for_replicas(self) -> bool:
-        """Whether outcomes are decided, and replicated, before anybody is told."""
+        """Whether outcomes are decided before anybody is told, and replicated by replicas that keep up."""
         return self._replicas > 0
 
     async def create(
@@ -152,7 +152,7 @@ class Log:
                 return _reply(reply)
 
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
-        """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
+        """Fix the outcome, and have replicas that keep up get it, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
         reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
         await self._replicate()
