@@ -199,9 +199,20 @@ class Log:
         return _reply(await self._script("release", log_keys(own.ref).tuple, (own.token, own.epoch)))
 
     async def restore(
-        self, own: Ownership, backup: Backup, entries: Sequence[Entry], *, lease_ms: int, channel: str
+        self,
+        own: Ownership,
+        backup: Backup,
+        entries: Sequence[Entry],
+        *,
+        lease_ms: int,
+        channel: str,
+        deadline_s: float | None = None,
     ) -> Reply:
-        """Write a lost message back from its owner's memory: `entries` is the whole log, under its own ids."""
+        """Write a lost message back from its owner's memory: `entries` is the whole log, under its own ids.
+
+        `deadline_s`: what is left of the owner's lease; nothing is sent after it.
+        """
+        end = asyncio.get_running_loop().time() + (self._deadline_s if deadline_s is None else deadline_s)
         keys = log_keys(own.ref)
         pairs: list[Arg] = [part for entry in entries for part in (str(entry.cursor), entry.raw)]
         seen = ""
@@ -211,7 +222,8 @@ class Log:
                 backup.body_hash, backup.owner, backup.request, backup.born, backup.deadline, channel,
                 backup.policy, *pairs,
             )  # fmt: skip
-            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen)), args)
+            left = end - asyncio.get_running_loop().time()
+            reply = await self._script("restore", (*keys.tuple, self._meta_of(own.ref, seen)), args, left)
             if reply[0] != b"retry":
                 return _reply(reply)
             seen = reply[1].decode()
