@@ -181,7 +181,11 @@ class Generation:
                 return "fenced"
             case "cut_off" | "drain":
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
-                await self.writer.release()
+                try:
+                    await self.writer.release()
+                except NotOurs:  # or released, and the reply was lost: one dispatch too many does no harm
+                    await self._parts.dispatcher.dispatch(self.own.ref)
+                    raise
                 await self._parts.dispatcher.dispatch(self.own.ref)
                 return "released"
             case "stop":
