@@ -1,4 +1,4 @@
-"""An attempt that hands its message over, to a real Redis: whatever becomes of the reply, another worker hears of it."""
+"""An attempt and its supervisor against a real Redis: who looks after the message meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
 from shared.jobs import GenerationRequest
 from shared.link import Link
+from shared.log.ending import FAILOVER_WINDOW_MS
+from shared.log.keys import DUE
 from shared.log.log import Log
 from shared.log.types import Ownership, Reply, Retention
 from tests.support.log import claim, created, marker, seen
+from tests.support.wait import wait_until
 from worker.generate import Deadlines, Generation, Parts
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import Plan
-from worker.upstreams.base import AgentContext
+from worker.supervisor import Supervisor
+from worker.upstreams.base import AgentContext, Upstream
 from worker.writer import Writer, WriterLimits
 
 
@@ -36,17 +40,21 @@ async def silent(request: GenerationRequest, context: AgentContext) -> AsyncGene
     await asyncio.Event().wait()
 
 
-async def attempt(log: Log, link: Link, ref: MessageRef) -> Generation:
+async def short(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    yield ev.TextDelta("", "all")
+
+
+async def attempt(log: Log, link: Link, ref: MessageRef, upstream: Upstream = silent) -> Generation:
     """Create and claim `ref` and return an attempt at it."""
     await created(log, ref)
     entries = await log.read_all(ref)
     own = await claim(log, ref)
     metrics = Metrics()
-    parts = Parts(log, Dispatcher(link), metrics, silent, None, set())
+    parts = Parts(log, Dispatcher(link), metrics, upstream, None, set())
     generation = Generation(
         own, GenerationRequest("m", []), Plan("first", "start", entries, []), parts, Deadlines(9, 9, 9)
     )
-    lease = Lease(60_000, 15_000, asyncio.get_running_loop().time())
+    lease = Lease(60_000, 100, asyncio.get_running_loop().time())
     writer = Writer(
         log,
         own,
@@ -74,3 +82,40 @@ async def test_a_release_whose_reply_was_lost_still_tells_another_worker(link: L
         await generation.run()
     assert (await seen(log, ref)).state == "queued"
     assert await Dispatcher(link).depth() == 1
+
+
+async def due_in_ms(log: Log, link: Link, ref: MessageRef) -> float | None:
+    """Return when a reaper will look at the message, from now; None if none will."""
+    score = await link.call("ZSCORE", DUE, ref.member)
+    return None if score is None else float(score) - (await seen(log, ref)).now
+
+
+async def test_11_an_owner_keeps_renewing_the_appointment_with_the_reapers(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    generation = await attempt(log, link, ref)
+    supervisor = Supervisor(1, log, 60_000, Metrics(), lambda: None)
+    supervisor.reserve()
+    supervisor.start(generation)
+    supervisor.open()
+    try:
+        for _ in range(2):  # whatever has lost it
+            await link.call("DEL", DUE)
+
+            async def made() -> bool:
+                left = await due_in_ms(log, link, ref)
+                return left is not None and 50_000 < left <= 60_000
+
+            await wait_until(made, what="the appointment for the lease's end")
+    finally:
+        await supervisor.close()
+
+
+async def test_11_an_ended_message_is_looked_at_again_after_the_failover_window(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    generation = await attempt(log, link, ref, short)
+    assert await generation.run() == "done"
+    left = await due_in_ms(log, link, ref)
+    assert left is not None
+    assert FAILOVER_WINDOW_MS - 5_000 < left <= FAILOVER_WINDOW_MS
