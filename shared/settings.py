@@ -10,7 +10,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
 
-
 REAPED_WITHIN_S = 60
 """How late a reaper may be with a message that waits for its first worker."""
 
