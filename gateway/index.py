@@ -38,11 +38,11 @@ class UserIndex:
         return user_key(who.scope, who.user)
 
     async def add(self, who: Principal, ref: MessageRef, now_s: float) -> None:
-        """Note a started message."""
+        """Note a started message (again)."""
         key = self._key(who)
         call = self._link.call
         await asyncio.gather(
-            call("ZADD", key, f"{now_s:.3f}", ref.member),
+            call("ZADD", key, "NX", f"{now_s:.3f}", ref.member),
             call("ZREMRANGEBYSCORE", key, "-inf", f"{now_s - self._keep_s:.3f}"),
             call("PEXPIRE", key, self._keep_s * 1000),
         )

@@ -150,7 +150,8 @@ async def chat_stream(services: Services, who: Principal, chat_id: str, after: C
     off shortly before the end must still learn of it.
     """
     active = await services.log.active(who.scope, chat_id)
-    if active is not None:
+    # The pointer may outlive a record that nobody renewed any more; there is no owner then who could restore it.
+    if active is not None and await services.log.meta(who.ref(chat_id, active)) is not None:
         return who.ref(chat_id, active)
     if after is None or (ref := await services.index.latest(who, chat_id)) is None:
         return None

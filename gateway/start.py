@@ -35,7 +35,7 @@ from shared.errors import (
 )
 from shared.ids import MAX_ID_BYTES, MessageRef, derived_id, new_message_id
 from shared.jobs import GenerationRequest, encode_request
-from shared.log.types import Created, Exists, MetaState, Policy, Refused
+from shared.log.types import TERMINAL, Created, Exists, MetaState, Policy, Refused
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def _start(
                 await _end_replaced(services, who, who.ref(ref.chat_id, str(before)))
             return Started(ref, cursor, "queued", existed=False)
         case Exists(state=state):
-            return Started(ref, await _again(services, ref, state), state, existed=True)
+            return Started(ref, await _again(services, who, ref, request, state), state, existed=True)
         case Refused():
             raise await _refusal(services, who, ref, reply)
 
@@ -217,12 +217,14 @@ async def _end_replaced(services: Services, who: Principal, ref: MessageRef) -> 
         log.info("replaced message left to its worker", extra={"ref": ref.member, "code": error.code})
 
 
-async def _again(services: Services, ref: MessageRef, state: MetaState) -> Cursor | None:
+async def _again(
+    services: Services, who: Principal, ref: MessageRef, request: GenerationRequest, state: MetaState
+) -> Cursor | None:
     """Help a message that was started before along; return its first cursor."""
     # The appointment made for this start has replaced the real one: have a reaper set it right.
     await services.log.watch(ref, SOON_MS)
-    if state == "queued":
-        await services.dispatcher.dispatch(ref)
+    if state not in TERMINAL:  # whoever started it may have died before it told anybody
+        await _announce(services, who, ref, request)
     entries = await services.log.read(ref, None, 1)
     return entries[0].cursor if entries else None
 

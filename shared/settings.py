@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
 
+REAPED_WITHIN_S = 60
+"""How late a reaper may be with a message that waits for its first worker."""
+
 
 class SharedSettings(BaseSettings):
     """What gateway and worker must agree on."""
@@ -23,7 +26,10 @@ class SharedSettings(BaseSettings):
     queue_redis_url: str = Field("", description="Redis of the queue; empty: the log's own.")
     redis_deadline_s: float = Field(5.0, gt=0, description="How long one Redis operation may take, retries included.")
     wait_replicas: int = Field(
-        0, ge=0, description="Replicas that must have a start, a claim and an outcome before they count (0: none)."
+        0,
+        ge=0,
+        description="Replicas that a start, a claim and an outcome wait for: up to 0.2 s, and not at all in the second "
+        "after a wait in vain. 0: none.",
     )
     lease_ms: int = Field(8000, ge=2000, description="A worker silent for this long loses its message to another.")
     live_ttl_s: int = Field(3600, ge=60, description="Redis forgets a running message so long after its last renewal.")
@@ -46,6 +52,16 @@ class SharedSettings(BaseSettings):
     def _fits_together(self) -> SharedSettings:
         if self.retain_s < self.replay_s:
             raise ValueError(f"TAILRACE_RETAIN_S={self.retain_s} must not be below TAILRACE_REPLAY_S={self.replay_s}")
+        if self.tombstone_s < self.retain_s:
+            raise ValueError(
+                f"TAILRACE_TOMBSTONE_S={self.tombstone_s} must not be below TAILRACE_RETAIN_S={self.retain_s}: "
+                "a message would be forgotten while it can still be read"
+            )
+        if self.live_ttl_s < self.queue_timeout_s + REAPED_WITHIN_S:
+            raise ValueError(
+                f"TAILRACE_LIVE_TTL_S={self.live_ttl_s} must be above TAILRACE_QUEUE_TIMEOUT_S={self.queue_timeout_s} "
+                f"by {REAPED_WITHIN_S} or more: a waiting message would be forgotten before it could be ended"
+            )
         return self
 
     @property

@@ -195,8 +195,12 @@ class Generation:
             case "cut_off" | "drain":
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
                 self._log_usage()
-                # A drain is nobody's fault. All else counts: a Redis or a worker that flaps would pay for ever.
-                await self.writer.release(refund=cause == "drain")
+                try:
+                    # A drain is nobody's fault. All else counts: a Redis or a worker that flaps would pay for ever.
+                    await self.writer.release(refund=cause == "drain")
+                except NotOurs:  # or released, and the reply was lost: one dispatch too many does no harm
+                    await self._parts.dispatcher.dispatch(self.own.ref)
+                    raise
                 await self._parts.dispatcher.dispatch(self.own.ref)
                 return "released"
             case "stop":
@@ -234,6 +238,9 @@ class Generation:
         return stands
 
     def _pump_failure(self, pump: asyncio.Task[None]) -> ev.Failure | None:
+        if pump.cancelled():  # not by us: the agent awaited something that it, or its library, had cancelled
+            log.error("agent was cancelled from within", extra=self.fields)
+            return failure("agent_error")
         error = pump.exception()
         match error:
             case None:

@@ -82,8 +82,12 @@ class Ledger:
         return bool(self._waiting)
 
     def check_room(self, event: ev.Event) -> None:
-        """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it."""
-        size = _size(part_and_text(event)[1]) if isinstance(event, Delta) else 0
+        """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it.
+
+        Raise `TypeError` for what has no JSON form. An event that is no delta is encoded once more for it; such
+        are few, and one may be as large as an agent likes.
+        """
+        size = _size(part_and_text(event)[1]) if isinstance(event, Delta) else len(encode(event))
         if (
             self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
             or self.last_seq + len(self._waiting) >= self._max_entries

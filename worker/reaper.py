@@ -29,7 +29,7 @@ _AT_A_TIME = 100
 _HOLD_MS = 5_000
 """How long a reaper that took an appointment has before another takes it."""
 _AFTER_LEASE_MS = 20
-_LONGEST_PAUSE_MS = 60_000
+LONGEST_PAUSE_MS = 60_000
 _SWEEP_PAUSE_S = 0.01
 
 
@@ -130,7 +130,7 @@ def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "fai
 def _pause_ms(meta: Meta) -> int:
     """Return when to look again after a dispatch: ever later, or a long queue would fill up with copies of itself."""
     since = meta.lease_until if meta.state == "running" else meta.born
-    return min(max(meta.now - since, 1000), _LONGEST_PAUSE_MS)
+    return min(max(meta.now - since, 1000), LONGEST_PAUSE_MS)
 
 
 async def _forever(step: Callable[[], Awaitable[None]], every_s: float, what: str) -> None:

@@ -24,7 +24,9 @@ class WorkerSettings(SharedSettings):
         0, ge=0, le=1000, description="How long an append after the first waits for more tokens to join it."
     )
     max_entry_bytes: int = Field(
-        65_536, ge=1024, description="Longer deltas are split into entries of at most this size."
+        65_536,
+        ge=1024,
+        description="Longer deltas are split into entries of at most this size. Other events are one entry each.",
     )
     max_unsent_bytes: int = Field(
         262_144, ge=1024, description="Unsent bytes of one message at which its upstream is read no further."

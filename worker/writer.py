@@ -214,11 +214,17 @@ class Writer:
     async def _restore(self) -> None:
         # After the lease somebody else may have begun anew, unseen by a Redis that lost everything.
         sent_at = self._loop.time()
-        if self._backup is None or self.lease.left_s(sent_at) <= 0 or sent_at < self._may_restore_at:
+        left = self.lease.left_s(sent_at)
+        if self._backup is None or left <= 0 or sent_at < self._may_restore_at:
             raise NotOurs
         entries = self.ledger.entries()
         reply = await self._store.restore(
-            self._own, self._backup, entries, lease_ms=self.lease.lease_ms, channel=self._channel
+            self._own,
+            self._backup,
+            entries,
+            lease_ms=self.lease.lease_ms,
+            channel=self._channel,
+            deadline_s=left,
         )
         self._may_restore_at = sent_at + self.lease.lease_ms / 1000  # lost again at once is lost for a reason
         log.warning("lost log written again", extra=self._fields(reply=reply.status, entries=len(entries)))

@@ -19,7 +19,7 @@ from gateway.protocols.base import LastBlock
 from gateway.protocols.openai_common import failure_of
 from gateway.services import Services
 from shared.cursor import Cursor
-from shared.errors import Overloaded, Unavailable
+from shared.errors import Unavailable
 from shared.ids import MessageRef
 from shared.log.log import PAGE, Log
 from shared.message import Message, decode_message
@@ -37,15 +37,6 @@ def once_started(request: Request, ref: MessageRef) -> Iterator[None]:
         message = f"The answer {ref.message_id} was started, and goes on; it cannot be read now."
         headers = place_headers(ref)
         raise ApiError(503, message, code="still_running", should_retry=named(request), headers=headers) from None
-
-
-def check_room(services: Services) -> None:
-    """Raise `Overloaded` if no more viewers are taken; asked before anything is started for one.
-
-    A request that waits for the whole answer follows the log as a stream does, and counts as one.
-    """
-    if len(services.hub.viewers) >= services.settings.max_viewers:
-        raise Overloaded("this gateway serves as many streams as it may; try again")
 
 
 async def stream_from(services: Services, ref: MessageRef, wire: str, have: int | None = None) -> ASGIApp:

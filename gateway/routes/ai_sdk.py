@@ -18,7 +18,7 @@ from gateway.live.streaming import LogStream
 from gateway.protocols.base import Wire
 from gateway.protocols.ui_message_stream import DONE, UI, UI_STEPS
 from gateway.routes.request import NO_STORE, context, json_answer
-from gateway.routes.streams import StartedStream, turn_away
+from gateway.routes.streams import StartedStream, check_room, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.stop import StopState, stop
@@ -64,13 +64,14 @@ async def send(request: Request) -> Response | ASGIApp:
     settings = services.settings
     raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
     body = parse(raw, ChatBody)
+    check_room(services)
     started = await begin(services, who, body, idempotency_key=request.headers.get("idempotency-key"))
     if started.cursor is None:
         raise Gone("the replay period is over; the final message can still be read")
     base = await base_of(services, started.ref)
     wire = _wire(request)
     place = await from_start(services.log, started.ref, wire, skip=base) if started.existed else Place(wire, base)
-    return StartedStream(_stream(services, started.ref, place, {"x-workflow-run-id": run_id(started.ref, base)}))
+    return StartedStream(_admitted(services, started.ref, place, {"x-workflow-run-id": run_id(started.ref, base)}))
 
 
 async def follow(request: Request) -> Response | ASGIApp:
@@ -133,6 +134,10 @@ async def halt(request: Request) -> Response:
 def _stream(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None = None) -> ASGIApp:
     if len(services.hub.viewers) >= services.settings.max_viewers:
         return turn_away
+    return _admitted(services, ref, place, headers)
+
+
+def _admitted(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None) -> ASGIApp:
     retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
     return LogStream(services.hub, ref, wire=place.wire, skip=place.skip, headers=headers, retry_ms=retry_ms)
 

@@ -32,7 +32,7 @@ from gateway.routes.request import (
     path_id,
     position_of,
 )
-from gateway.routes.streams import ResumedStream, StartedStream, stream, turn_away
+from gateway.routes.streams import ResumedStream, StartedStream, admitted, check_room, stream, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.start import Started, start
 from gateway.stop import StopState, stop
@@ -69,6 +69,9 @@ async def start_message(request: Request) -> Response | ASGIApp:
     settings = services.settings
     raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
     body = parse_start(raw)
+    streams = "text/event-stream" in request.headers.get("accept", "")
+    if streams:
+        check_room(services)
     started = await start(
         services,
         who,
@@ -79,8 +82,8 @@ async def start_message(request: Request) -> Response | ASGIApp:
         policy=body.policy,
     )
     url = stream_url(started.ref)
-    if "text/event-stream" in request.headers.get("accept", ""):
-        return StartedStream(stream(services, started.ref, Position(), {"location": url}))
+    if streams:
+        return StartedStream(admitted(services, started.ref, Position(), {"location": url}))
     return json_answer(_started(started, url), 202, {"location": url})
 
 

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp
 from gateway.openai.chat_request import ChatBody, read_request
 from gateway.openai.openai_errors import ApiError, generation_error
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
-from gateway.openai.openai_streams import check_room, once_started, patience, stream_from, whole_message
+from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
 from gateway.protocols.chat_object import ChatCompletion, chat_completion
 from gateway.protocols.openai_common import STOPPED
 from gateway.routes.request import context, json_answer, path_id
-from gateway.routes.streams import StartedStream
+from gateway.routes.streams import StartedStream, check_room
 from gateway.routes.table import Operation, Parameter
 from gateway.start import start
 

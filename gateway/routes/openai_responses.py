@@ -22,7 +22,7 @@ from gateway.live.finding import restoring_s
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
-from gateway.openai.openai_streams import check_room, once_started, patience, stream_from, whole_message
+from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
 from gateway.openai.responses_request import ResponsesBody, ResponsesRequest, params_for, read_request
@@ -31,7 +31,7 @@ from gateway.protocols.responses_object import ResponseObject, response_of
 from gateway.reading import read_message
 from gateway.routes.openai_chat import CLIENT_LEFT, KEY
 from gateway.routes.request import context, json_answer, path_id
-from gateway.routes.streams import StartedStream
+from gateway.routes.streams import StartedStream, check_room
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.start import Started, start

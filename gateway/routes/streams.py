@@ -10,16 +10,30 @@ from gateway.live.streaming import LogStream
 from gateway.live.transport import BrokenOff, connection_of
 from gateway.routes.request import Position
 from gateway.services import Services
-from shared.errors import NotFound, StartUncertain, Unavailable
+from shared.errors import NotFound, Overloaded, StartUncertain, Unavailable
 from shared.ids import MessageRef
 
 FULL_RETRY_MS = 5000
 
 
-def stream(services: Services, ref: MessageRef, position: Position, headers: dict[str, str] | None = None) -> ASGIApp:
-    """Return the native stream of a message."""
+def check_room(services: Services) -> None:
+    """Raise `Overloaded` if no more viewers are taken; asked before anything is started for one.
+
+    A request that waits for the whole answer follows the log as a stream does, and counts as one.
+    """
+    if len(services.hub.viewers) >= services.settings.max_viewers:
+        raise Overloaded("this gateway serves as many streams as it may; try again")
+
+
+def stream(services: Services, ref: MessageRef, position: Position) -> ASGIApp:
+    """Return the native stream of a message, if there is room for one more viewer."""
     if len(services.hub.viewers) >= services.settings.max_viewers:
         return turn_away
+    return admitted(services, ref, position)
+
+
+def admitted(services: Services, ref: MessageRef, position: Position, headers: dict[str, str] | None = None) -> ASGIApp:
+    """Return the native stream of a message to a viewer for whom room was found before (`check_room`)."""
     # Viewers that were cut off together must not all come back together.
     retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
     return LogStream(services.hub, ref, headers=headers, retry_ms=retry_ms, **position.options())

@@ -64,7 +64,7 @@ class Log:
         replicas: int = 0,
         on_end: OnEnd | None = None,
     ) -> None:
-        """`replicas`: how many replicas CREATE, CLAIM and the end wait for (up to 200 ms); 0 waits for none."""
+        """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none."""
         self._link = link
         self._retention = retention
         self._deadline_s = deadline_s
@@ -74,7 +74,7 @@ class Log:
 
     @property
     def waits_for_replicas(self) -> bool:
-        """Whether outcomes are decided, and replicated, before anybody is told."""
+        """Whether outcomes are decided before anybody is told, and replicated by replicas that keep up."""
         return self._replicas > 0
 
     async def create(
@@ -168,7 +168,7 @@ class Log:
         return _reply(await self._script("checkpoint", log_keys(own.ref).whole, args))
 
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
-        """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
+        """Fix the outcome, and have replicas that keep up get it, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
         reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
         await self._replicate()
@@ -216,9 +216,20 @@ class Log:
         return _reply(await self._script("release", log_keys(own.ref).tuple, args))
 
     async def restore(
-        self, own: Ownership, backup: Backup, entries: Sequence[Entry], *, lease_ms: int, channel: str
+        self,
+        own: Ownership,
+        backup: Backup,
+        entries: Sequence[Entry],
+        *,
+        lease_ms: int,
+        channel: str,
+        deadline_s: float | None = None,
     ) -> Reply:
-        """Write a lost message back from its owner's memory: `entries` is the whole log, under its own ids."""
+        """Write a lost message back from its owner's memory: `entries` is the whole log, under its own ids.
+
+        `deadline_s`: what is left of the owner's lease; nothing is sent after it.
+        """
+        end = asyncio.get_running_loop().time() + (self._deadline_s if deadline_s is None else deadline_s)
         keys = log_keys(own.ref)
         pairs: list[Arg] = [part for entry in entries for part in (str(entry.cursor), entry.raw)]
         seen = ""
@@ -228,8 +239,9 @@ class Log:
                 backup.body_hash, backup.owner, backup.request, backup.born, backup.deadline, channel,
                 backup.policy, self._retention.retain_ms, *pairs,
             )  # fmt: skip
+            left = end - asyncio.get_running_loop().time()
             last = last_key(own.ref.tenant, own.ref.chat_id)
-            reply = await self._script("restore", (*keys.whole, self._meta_of(own.ref, seen), last), args)
+            reply = await self._script("restore", (*keys.whole, self._meta_of(own.ref, seen), last), args, left)
             if reply[0] != b"retry":
                 return _reply(reply)
             seen = reply[1].decode()

@@ -16,7 +16,11 @@ from tests.support.sockets import open_socket
 from tests.support.wait import wait_until
 
 STREAMS = ("/chats/c/messages/m/stream", "/chats/c/stream", "/api/chat/c/stream", "/feed")
+PROMPT = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "x"}]}
 WAITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/chats/d/messages", ASK),
+    ("/api/chat", {"id": "d", "messages": [PROMPT]}),
+    ("/api/chat", {"id": "d", "messages": [PROMPT], "trigger": "regenerate-message"}),
     ("/v1/chat/completions", ASK),
     ("/v1/chat/completions", {**ASK, "stream": True}),
     ("/v1/responses", {"input": "x"}),
@@ -34,7 +38,7 @@ async def test_every_wire_keeps_the_bound(make_gateway: MakeGateway) -> None:
                 with pytest.raises(httpx.RemoteProtocolError):
                     await client.get(path)
             for path, body in WAITS:
-                refused = await client.post(path, json=body)
+                refused = await client.post(path, json=body, headers={"accept": "text/event-stream"})
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded"), (path, body)
             async with open_socket(gateway.url) as socket:
                 assert await socket.closed() == (1013, "overloaded")
@@ -43,6 +47,7 @@ async def test_every_wire_keeps_the_bound(make_gateway: MakeGateway) -> None:
             # What is answered at once needs no room.
             background = await client.post("/v1/responses", json={"input": "x", "background": True})
             assert background.status_code == 200
+            assert (await client.post("/chats/d/messages", json=ASK)).status_code == 202
 
 
 @pytest.mark.parametrize("over", [True, False])

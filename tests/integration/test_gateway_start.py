@@ -112,6 +112,29 @@ async def test_a_repeated_start_brings_a_forgotten_message_to_the_queue_again(
     assert await queued(link) == 1
 
 
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_a_repeated_start_tells_of_a_message_whose_gateway_died_before_it_could(
+    gateway: LiveGateway, client: httpx.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch, claimed: bool
+) -> None:
+    async def died(*_: object) -> None:
+        pass
+
+    body = {**ASK, "message_id": "m"}
+    with monkeypatch.context() as crash:
+        crash.setattr("gateway.start._announce", died)
+        await client.post("/chats/c/messages", json=body)
+    if claimed:  # a reaper has brought it to a worker since
+        await LogWriter(log, LOCAL.ref("c", "m")).claim()
+    assert (await client.get("/active")).json()["messages"] == []
+    assert (await client.post("/chats/c/messages", json=body)).status_code == 202
+    assert [view["message_id"] for view in (await client.get("/active")).json()["messages"]] == ["m"]
+    assert (await client.get("/chats/c")).json()["last_message_id"] == "m"
+    assert await gateway.services.index.count(LOCAL) == 1
+    told = await gateway.services.feed.read(LOCAL.scope, None)
+    assert told is not None
+    assert [b'"started"' in line for _, line in told] == [True]
+
+
 async def test_an_id_whose_message_is_over_and_forgotten_is_gone(client: httpx.AsyncClient, link: Link) -> None:
     body = {**ASK, "message_id": "m"}
     await client.post("/chats/c/messages", json=body)

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from gateway.access.principal import LOCAL
+from shared.link import Link
+from shared.log.keys import log_keys
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, running, sse_data, sse_types, started
@@ -34,6 +36,19 @@ async def test_a_chat_without_anything_to_deliver_is_204(client: httpx.AsyncClie
     await client.post("/chats/c/messages/m/stop")
     response = await client.get("/chats/c/stream")
     assert (response.status_code, response.content) == (204, b"")
+
+
+async def test_a_chat_whose_active_message_expired_unrenewed_has_nothing_to_deliver(
+    client: httpx.AsyncClient, log: Log, link: Link
+) -> None:
+    writer = await running(client, log)
+    keys = log_keys(writer.ref)
+    await link.call("DEL", keys.meta, keys.stream)
+    assert await log.active(writer.ref.tenant, "c") == "m"
+    seen: tuple[dict[str, str], ...] = ({}, {"last-event-id": f"{writer.own.epoch}-2"})
+    for headers in seen:
+        response = await client.get("/chats/c/stream", headers=headers)
+        assert (response.status_code, response.content) == (204, b"")
 
 
 async def test_a_viewer_of_a_chat_that_was_cut_off_before_the_end_still_gets_it(

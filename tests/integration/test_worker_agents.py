@@ -16,7 +16,9 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NAMES = ("weather", "broken", "giving_up", "careful", "costly", "mute", "stubborn")
+NAMES = (
+    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "mute", "stubborn"
+)  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -56,6 +58,26 @@ async def test_an_agents_exception_ends_the_message_without_its_words(kit: Kit) 
     assert b"secret" not in said
     for worker in kit.workers.values():
         assert "my prompt" not in worker.output.read_text()
+
+
+async def test_a_cancellation_of_the_agents_own_is_its_failure(kit: Kit) -> None:
+    ref = await kit.send("x", "self_cancelled")
+    message = await kit.ended(ref)
+    assert message.error is not None
+    assert (message.state, message.error.code, message.text) == ("failed", "agent_error", "so far")
+    assert attempts(await kit.events(ref)) == [(1, "first", "start")]
+
+
+async def test_an_output_is_one_entry_of_any_size_that_the_message_has_room_for(kit: Kit) -> None:
+    whole = await kit.send("200000", "verbose")
+    assert (await kit.ended(whole)).text == "read"
+    beyond = await kit.send("20000000", "verbose")
+    message = await kit.ended(beyond)
+    assert message.error is not None
+    assert (message.error.code, message.text) == ("output_limit", "")
+    assert sum(len(entry.raw) for entry in await kit.log.read_all(beyond)) < 4096
+    tool = next(part for part in message.parts if isinstance(part, ToolPart))
+    assert tool.output is None
 
 
 async def test_an_agents_own_error_is_told_in_its_words(kit: Kit) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -174,22 +173,6 @@ async def test_an_unknown_model_is_told(kit: Kit) -> None:
     message = await kit.ended(await kit.send("x", model="nobody"))
     assert message.error is not None
     assert message.error.code == "model_not_found"
-
-
-async def test_a_new_message_starts_while_three_hundred_run(kit: Kit) -> None:
-    (worker,) = kit.workers.values()
-    refs = await asyncio.gather(*(kit.send("[[rate=0.05 endless=1 first_token_ms=0]] x") for _ in range(300)))
-
-    async def all_run() -> bool:
-        return await kit.metric(worker, "tailrace_slots_used") == 300
-
-    await wait_until(all_run, deadline_s=30.0, what="300 running")
-    ref = await kit.send("[[rate=0 tokens=5 reasoning=0]] one more")
-    assert (await kit.ended(ref, within_s=20.0)).state == "done"
-    await wait_until(all_run, what="its slot was not given back while the others run")  # told after the end is written
-    await asyncio.gather(*(kit.log.stop(other) for other in refs))
-    for other in refs:
-        assert (await kit.ended(other, within_s=20.0)).state == "aborted"
 
 
 async def test_a_full_worker_leaves_the_rest_in_the_queue_until_a_slot_is_free(start_redis: StartRedis) -> None:

@@ -30,6 +30,21 @@ async def broken(request: GenerationRequest, context: AgentContext) -> AsyncGene
     raise RuntimeError(f"secret detail of {request.messages}")
 
 
+async def self_cancelled(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Say something, then wait for a task of its own that was cancelled."""
+    yield ev.TextDelta("", "so far")
+    tool = asyncio.create_task(asyncio.Event().wait())
+    tool.cancel()
+    await tool
+
+
+async def verbose(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Run a tool whose output is as large as the prompt says."""
+    yield ev.ToolInputAvailable("call_1", "read", {})
+    yield ev.ToolOutputAvailable("call_1", "x" * int(request.messages[-1]["content"]))
+    yield ev.TextDelta("", "read")
+
+
 async def giving_up(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
     """Fail with words for the viewer."""
     yield ev.TextDelta("", "so far")

@@ -9,6 +9,7 @@ _AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
 _WRITER = "tests/unit/worker/test_writer.py::test_"
 _CHECKPOINTS = "tests/unit/worker/test_checkpoints.py::test_"
 _SO_FAR = "tests/contract/test_so_far.py::test_"
+_ATTEMPT = "tests/unit/worker/test_attempt.py::test_"
 _REAPER = "tests/unit/worker/test_reaper.py::test_"
 
 
@@ -96,7 +97,7 @@ READER = (
     ),
     Mutant(
         "mend 4: the worker restores after its lease", "worker/writer.py",
-        "self.lease.left_s(sent_at) <= 0 or ", "",
+        "left <= 0 or ", "",
         (_WRITER + "after_the_lease_nothing_is_restored",),
     ),
     Mutant(
@@ -113,6 +114,21 @@ READER = (
         "mend 2: the worker does not decide before it ends", "worker/writer.py",
         "if self._store.waits_for_replicas:", "if False:",
         (_WRITER + "where_replicas_count_the_outcome_is_decided_before_the_end",),
+    ),
+    Mutant(
+        "mend 4: a restore is tried beyond the lease", "worker/writer.py",
+        "            deadline_s=left,\n", "",
+        (_WRITER + "no_restore_is_tried_beyond_the_lease",),
+    ),
+    Mutant(
+        "mend 11: an owner makes no appointments with the reapers", "worker/supervisor.py",
+        'asyncio.create_task(self._watch(due), name="watch") if due else None', "None",
+        (_ATTEMPT + "11_an_owner_keeps_renewing_the_appointment_with_the_reapers",),
+    ),
+    Mutant(
+        "mend 11: nobody looks at an ended message again", "worker/generate.py",
+        "        await self._parts.store.watch(self.own.ref, FAILOVER_WINDOW_MS)\n", "",
+        (_ATTEMPT + "11_an_ended_message_is_looked_at_again_after_the_failover_window",),
     ),
     Mutant(
         "mend 11: nobody sweeps", "worker/reaper.py",

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from shared.log.types import Retention
-from shared.settings import SharedSettings
+from shared.settings import REAPED_WITHIN_S, SharedSettings
+from worker.reaper import LONGEST_PAUSE_MS
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,32 @@ def test_a_value_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, nam
     with pytest.raises(ValidationError) as raised:
         SharedSettings()
     assert name in str(raised.value).upper()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ({"RETAIN_S": 9}, {"REPLAY_S": 10}),
+        ({"TOMBSTONE_S": 99}, {"REPLAY_S": 10, "RETAIN_S": 100}),
+        ({"LIVE_TTL_S": 359}, {"QUEUE_TIMEOUT_S": 300}),
+    ],
+)
+def test_settings_that_break_a_promise_together_are_named_together(
+    monkeypatch: pytest.MonkeyPatch, low: dict[str, int], high: dict[str, int]
+) -> None:
+    for name, value in (low | high).items():
+        monkeypatch.setenv(f"TAILRACE_{name}", str(value))
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    for name, value in ([*low.items()][-1], [*high.items()][-1]):
+        assert f"TAILRACE_{name}={value}" in str(raised.value)
+    for name, value in low.items():
+        monkeypatch.setenv(f"TAILRACE_{name}", str(value + 1))
+    SharedSettings()
+
+
+def test_a_reaper_is_never_later_than_the_time_kept_for_it() -> None:
+    assert LONGEST_PAUSE_MS <= REAPED_WITHIN_S * 1000
 
 
 def test_settings_are_frozen() -> None:

@@ -75,6 +75,10 @@ def test_a_message_may_not_grow_beyond_its_bytes_or_its_entries() -> None:
     book.check_room(ev.TextDelta("t", "x" * 500))
     with pytest.raises(OutputLimit):
         book.check_room(ev.TextDelta("t", "é" * 500))
+    for event in (ev.ToolOutputAvailable("c", "x" * 1_000), ev.Data("d", {"half": ["\ud800" * 400]})):
+        with pytest.raises(OutputLimit):
+            book.check_room(event)
+    book.check_room(ev.ToolOutputAvailable("c", "x" * 500))
     book = ledger(max_entries=5)
     for _ in range(3):
         book.check_room(ev.StartStep())

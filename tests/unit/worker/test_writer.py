@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,11 @@ from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
-from shared.log.types import Retention
+from shared.log.types import Ownership, Retention
 from shared.message import decode_message
+from shared.redis import resolver
 from tests.support.log import Failover, claim, created, lose_everything, marker, payloads, run_out, seen
+from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from tests.unit.worker.pen import Pen, pen, said
 from worker.ledger import Ledger
@@ -137,6 +141,35 @@ async def test_after_the_lease_nothing_is_restored(log: Log, link: Link, ref: Me
         with pytest.raises(NotOurs):
             await p.finish()
     assert await log.meta(ref) is None
+
+
+class FrozenBeforeRestore(Log):
+    """Its Redis stops answering just before the lost log is to be written again."""
+
+    redis: RedisServer
+
+    async def restore(self, own: Ownership, *args: Any, **options: Any) -> Any:
+        await asyncio.to_thread(self.redis.pause)
+        return await super().restore(own, *args, **options)
+
+
+async def test_no_restore_is_tried_beyond_the_lease(start_redis: Callable[..., RedisServer], ref: MessageRef) -> None:
+    redis = start_redis()
+    link = Link(resolver(redis.url), name="test")
+    await link.open(wait_s=5)
+    log = FrozenBeforeRestore(link, Retention(), deadline_s=60)
+    log.redis = redis
+    try:
+        async with pen(log, ref, lease_ms=2000) as p:
+            p.say("one ")
+            await p.logged("one ")
+            await lose_everything(link)
+            p.say("two")
+            await wait_until(lambda: p.signals, deadline_s=4.0)
+            assert p.signals == ["cut_off"]
+    finally:
+        await asyncio.to_thread(redis.resume)
+        await link.close()
 
 
 async def test_a_writer_whose_message_was_taken_over_writes_nothing_more(log: Log, link: Link, ref: MessageRef) -> None:
