@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
+from shared.commands import Arg, Commands
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.ids import MessageRef
-from shared.link import Arg, Link
 from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, log_keys, ref_of_meta_key
 from shared.log.replicas import ReplicaWait
 from shared.log.scripts import index_script, script
@@ -51,7 +51,7 @@ class Log:
 
     def __init__(
         self,
-        link: Link,
+        link: Commands,
         retention: Retention,
         *,
         deadline_s: float = 5.0,
@@ -97,7 +97,7 @@ class Log:
             reply = await self._script("create", (*keys.tuple, self._meta_of(ref, seen)), args)
             match reply:
                 case [b"created", epoch]:
-                    await self._replicate()
+                    await self._replicate(ref)
                     return Created(Cursor(int(epoch), 1))
                 case [b"exists", state, epoch, seq]:
                     return Exists(cast(MetaState, state.decode()), Cursor(int(epoch), int(seq)))
@@ -125,7 +125,7 @@ class Log:
         reply = await self._script("claim", log_keys(ref).tuple, args)
         match reply:
             case [b"ok", epoch, seq, attempt]:
-                await self._replicate()
+                await self._replicate(ref)
                 return Claimed(Ownership(ref, token, int(epoch), int(attempt), int(seq)))
             case [reason, *detail]:
                 return NotClaimed(reason.decode(), detail[0].decode() if detail else "")
@@ -155,7 +155,7 @@ class Log:
         """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
         reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
-        await self._replicate()
+        await self._replicate(own.ref)
         return reply
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
@@ -166,7 +166,7 @@ class Log:
             keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
         reply = _reply(await self._script("finish", log_keys(own.ref).tuple, args))
-        await self._replicate()
+        await self._replicate(own.ref)
         await self._tell(own.ref, reply, ending)
         return reply
 
@@ -178,7 +178,7 @@ class Log:
             ending.end, keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
         reply = _reply(await self._script("force", log_keys(seen.ref).tuple, args))
-        await self._replicate()
+        await self._replicate(seen.ref)
         await self._tell(seen.ref, reply, ending)
         return reply
 
@@ -310,13 +310,11 @@ class Log:
         """Look through a part of all records, from `position` ("0" first): where to go on ("0": done), and messages
         that have not ended. Finds what every index has forgotten; each call is one small step for Redis.
         """
-        after, keys = await self._link.call(
-            "SCAN", position, "MATCH", META_PATTERN, "COUNT", count, deadline_s=self._deadline_s
-        )
+        after, keys = await self._link.scan(position, META_PATTERN, count, deadline_s=self._deadline_s)
         calls = (self._link.call("HGET", key, "st", deadline_s=self._deadline_s) for key in keys)
         states = await asyncio.gather(*calls)
         living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
-        return after.decode(), [ref_of_meta_key(key.decode()) for key in living]
+        return after, [ref_of_meta_key(key.decode()) for key in living]
 
     async def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
@@ -330,9 +328,9 @@ class Log:
             stored = ending.final if reply.state == ending.state else await self.final(ref)
             await self._on_end(ref, cast(EndState, reply.state), stored or ending.final)
 
-    async def _replicate(self) -> None:
+    async def _replicate(self, ref: MessageRef) -> None:
         if self._replicas:
-            await self._wait_replicas()
+            await self._wait_replicas(log_keys(ref).meta)
 
     @staticmethod
     def _meta_of(ref: MessageRef, message_id: str) -> str:
