@@ -6,14 +6,16 @@ The methods block; from an async test that must keep its event loop turning, cal
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import redis
 
 from shared.slots import SLOTS
-from tests.support.redis_process import RedisProcess
+from tests.support.redis import server_binaries, skip_or_fail
+from tests.support.redis_process import RedisProcess, version_of
 
 _READY_WITHIN_S = 20.0
 NODE_TIMEOUT_MS = 1000
@@ -24,8 +26,11 @@ class RedisCluster:
     """`primaries` servers and, for the first ones of them, `replicas`. `args` go to every node."""
 
     def __init__(self, binary: str, *, primaries: int = 3, replicas: int = 0, args: tuple[str, ...] = ()) -> None:
-        common = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
-        common += ("--repl-diskless-sync-delay", "0", "--cluster-require-full-coverage", "no", *args)
+        common = [
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            *("--repl-diskless-sync-delay", "0", "--cluster-require-full-coverage", "no"),
+            *args,
+        ]
         self.nodes = [RedisProcess(binary, common) for _ in range(primaries + replicas)]
         self.primaries = self.nodes[:primaries]
         self.replicas = self.nodes[primaries:]
@@ -47,7 +52,7 @@ class RedisCluster:
         for number, node in enumerate(self.primaries):
             ask(node, "CLUSTER", "ADDSLOTS", *range(number * share, min((number + 1) * share, SLOTS)))
         for node, primary in zip(self.replicas, self.primaries, strict=False):
-            until(lambda node=node, primary=primary: node_id(primary) in ask(node, "CLUSTER", "NODES").decode())
+            until(partial(_knows, node, primary))
             ask(node, "CLUSTER", "REPLICATE", node_id(primary))
         until(self._serves)
 
@@ -110,6 +115,29 @@ class Move:
             ask(node, "CLUSTER", "SETSLOT", self.slot, "NODE", node_id(self.target))
 
 
+def cluster_binaries() -> list[str | None]:
+    """Return the server of each version that is here, as parameters of a fixture."""
+    return [*server_binaries()] or [None]
+
+
+def cluster_name(binary: str | None) -> str:
+    """Return a parameter's name."""
+    return f"redis-{version_of(binary)[0]}" if binary else "none"
+
+
+@contextmanager
+def running_cluster(binary: str | None, **how: Any) -> Iterator[RedisCluster]:
+    """Run a cluster; skips without a binary."""
+    if binary is None:
+        skip_or_fail("a cluster needs a server binary: containers do not see each other's loopback")
+    cluster = RedisCluster(binary, **how)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
 def ask(node: RedisProcess, *args: Any) -> Any:
     """Send a command to one node; the reply as it comes."""
     with node.admin() as client:
@@ -138,6 +166,10 @@ def until(condition: Callable[[], object], within_s: float = _READY_WITHIN_S) ->
         if time.monotonic() > end:
             raise TimeoutError("the cluster does not get there")
         time.sleep(0.02)
+
+
+def _knows(node: RedisProcess, other: RedisProcess) -> bool:
+    return node_id(other) in ask(node, "CLUSTER", "NODES").decode()
 
 
 def _slots(node: RedisProcess) -> list[Any]:

@@ -46,6 +46,18 @@ def test_a_value_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, nam
     assert name in str(raised.value).upper()
 
 
+@pytest.mark.parametrize("url", ["cluster://a,b", "clusters://a"])
+def test_a_cluster_needs_another_redis_for_the_queue(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TAILRACE_REDIS_URL", url)
+    with pytest.raises(ValidationError, match="set TAILRACE_QUEUE_REDIS_URL to a Redis with one primary"):
+        SharedSettings()
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "redis://queue")
+    assert SharedSettings().queue_url == "redis://queue"
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "cluster://queue")
+    with pytest.raises(ValidationError, match="TAILRACE_QUEUE_REDIS_URL must not be a Redis Cluster"):
+        SharedSettings()
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         SharedSettings().lease_ms = 1  # type: ignore[misc]  # that is the point
