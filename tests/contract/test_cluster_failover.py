@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from itertools import count
@@ -18,7 +19,7 @@ from shared.log.log import Log
 from shared.log.types import Retention
 from shared.redis import command_link, resolver
 from shared.slots import slot_of
-from tests.support.log import append, payloads, started, text
+from tests.support.log import append, ending, payloads, started, text
 from tests.support.redis_cluster import RedisCluster, ask, cluster_binaries, running_cluster
 from tests.support.redis_process import RedisProcess
 from tests.support.wait import wait_until
@@ -48,6 +49,24 @@ def chat_of(cluster: RedisCluster, ref: MessageRef, node: RedisProcess) -> Messa
     return next(ref for ref in refs if cluster.owner(slot_of(log_keys(ref).meta)) is node)
 
 
+def waits(node: RedisProcess) -> int:
+    """Return how often the node was asked to WAIT."""
+    found = re.search(rb"cmdstat_wait:calls=(\d+)", ask(node, "INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
+async def test_a_start_waits_for_the_replica_of_its_own_primary(
+    cluster: RedisCluster, link: Commands, ref: MessageRef
+) -> None:
+    log = Log(link, Retention(), replicas=1)
+    hit, spared = [await asyncio.to_thread(chat_of, cluster, ref, node) for node in cluster.primaries[:2]]
+    own = await started(log, hit)
+    assert [waits(node) for node in cluster.primaries] == [2, 0, 0]
+    assert (await log.decide(own, ending())).status == "ok"
+    await started(log, spared)  # in vain, as it has none; and the claim does not try again so soon
+    assert [waits(node) for node in cluster.primaries] == [3, 1, 0]
+
+
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_a_replica_takes_over(cluster: RedisCluster, link: Commands, ref: MessageRef, how: str) -> None:
     first, second, _ = cluster.primaries
@@ -66,7 +85,7 @@ async def test_a_replica_takes_over(cluster: RedisCluster, link: Commands, ref: 
     for n in range(20):
         async with asyncio.timeout(2):
             assert (await append(log, other, 3 + n, str(n))).status == "ok"
-    await link.call("PING", deadline_s=1)
+    await link.call("PING", deadline_s=3)
     await going_on
     assert (await payloads(log, hit))[2:] == [text("0"), text("1")]
     assert ask(cluster.replicas[0], "ROLE")[0] == b"master"

@@ -113,8 +113,8 @@ async def test_a_map_that_is_out_of_date_is_put_right(cluster: RedisCluster, lin
     await asyncio.to_thread(move.move_keys)
     await asyncio.to_thread(move.end)
     assert link.lanes(log_keys(ref).meta) == before
-    assert (await append(log, own, 3, "0")).status == "ok"
-    assert link.lanes(log_keys(ref).meta) != before
     commands = link.stats.commands
-    assert (await append(log, own, 4, "1")).status == "ok"
-    assert link.stats.commands - commands <= 3  # one; the map may be read meanwhile, which takes two
+    assert (await append(log, own, 3, "0")).status == "ok"
+    # MOVED, NOSCRIPT, done; and the map is read meanwhile, which takes two.
+    assert link.stats.commands - commands <= 5
+    assert link.lanes(log_keys(ref).meta) != before
