@@ -9,7 +9,7 @@ from shared.ids import MessageRef, quote
 
 PREFIX = "tr"
 DUE = f"{PREFIX}:due"
-"""Zset of messages to look at again, by time; on the log's own server so that both are lost or kept together."""
+"""Zset of messages to look at again, by time; with the log, so that one server loses or keeps both together."""
 WAKE = f"{PREFIX}:wake"
 """Channel that tells idle workers that a job was queued."""
 SWEEP = f"{PREFIX}:sweep"
