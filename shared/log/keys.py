@@ -19,7 +19,11 @@ META_PATTERN = f"{PREFIX}:*:meta"
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The keys of one message; `tuple` is KEYS[1..5] of every script."""
+    """The keys of one message, in the order of every script's KEYS.
+
+    A script is given no more of them than it touches: while a cluster moves their slot, it runs only if all of its
+    keys are there, and a running message has no tombstone.
+    """
 
     meta: str
     stream: str
@@ -29,7 +33,18 @@ class LogKeys:
 
     @property
     def tuple(self) -> tuple[str, str, str, str, str]:
+        """All five."""
         return (self.meta, self.stream, self.active, self.live, self.tomb)
+
+    @property
+    def live_keys(self) -> tuple[str, str, str, str]:
+        """Those that a message in flight has."""
+        return (self.meta, self.stream, self.active, self.live)
+
+    @property
+    def record(self) -> tuple[str]:
+        """The record alone."""
+        return (self.meta,)
 
 
 @lru_cache(maxsize=16_384)  # asked for with every append and every look at a record

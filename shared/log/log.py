@@ -122,7 +122,7 @@ class Log:
         args: tuple[Arg, ...] = (
             token, lease_ms, most_attempts, random3(), attempts_seen, marker, channel, self._retention.live_ms,
         )  # fmt: skip
-        reply = await self._script("claim", log_keys(ref).tuple, args)
+        reply = await self._script("claim", log_keys(ref).live_keys, args)
         match reply:
             case [b"ok", epoch, seq, attempt]:
                 await self._replicate(ref)
@@ -144,7 +144,7 @@ class Log:
         """Append `payloads` as entries `first`, `first + 1`, ... and renew the lease; none at all is a heartbeat."""
         ttl = self._retention.live_ms if renew_ttl else 0
         args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, ttl, *payloads)
-        reply = await self._script("append", log_keys(own.ref).tuple, args, deadline_s)
+        reply = await self._script("append", log_keys(own.ref).live_keys, args, deadline_s)
         match reply:
             case [b"ok", seq, stop]:
                 return Reply("ok", int(seq), stop.decode())
@@ -154,7 +154,7 @@ class Log:
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
         """Fix the outcome, and have it replicated, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
-        reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
+        reply = _reply(await self._script("decide", log_keys(own.ref).record, args))
         await self._replicate(own.ref)
         return reply
 
@@ -184,7 +184,7 @@ class Log:
 
     async def stop(self, ref: MessageRef, reason: str = "user") -> StopReply:
         """Write down the wish to stop and wake the owner."""
-        reply = await self._script("stop", log_keys(ref).tuple, (ref.message_id, reason))
+        reply = await self._script("stop", log_keys(ref).record, (ref.message_id, reason))
         status = reply[0].decode()
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
@@ -196,7 +196,7 @@ class Log:
 
     async def release(self, own: Ownership) -> Reply:
         """Hand the message back with its attempt refunded."""
-        return _reply(await self._script("release", log_keys(own.ref).tuple, (own.token, own.epoch)))
+        return _reply(await self._script("release", log_keys(own.ref).record, (own.token, own.epoch)))
 
     async def restore(
         self, own: Ownership, backup: Backup, entries: Sequence[Entry], *, lease_ms: int, channel: str
@@ -219,7 +219,7 @@ class Log:
 
     async def meta(self, ref: MessageRef) -> Meta | None:
         """Read the message's record; None where there is none."""
-        clock, *values = await self._script("meta", log_keys(ref).tuple, _META_FIELDS)
+        clock, *values = await self._script("meta", log_keys(ref).record, _META_FIELDS)
         if values[0] is None:
             return None
         fields = {name: None if raw is None else raw.decode() for name, raw in zip(_META_FIELDS, values, strict=True)}
@@ -246,7 +246,7 @@ class Log:
 
     async def tell(self, ref: MessageRef) -> None:
         """Write down that somebody has got the end, if the message has ended; once or often."""
-        await self._script("tell", log_keys(ref).tuple, ())
+        await self._script("tell", log_keys(ref).record, ())
 
     async def tombstone(self, ref: MessageRef) -> str | None:
         """Return the owner of a message that existed and is over, None where nothing is remembered."""

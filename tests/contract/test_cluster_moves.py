@@ -15,7 +15,7 @@ from shared.log.log import Log
 from shared.log.types import Ownership, Retention
 from shared.redis import command_link
 from shared.slots import slot_of
-from tests.support.log import append, claim, created, payloads, started, text
+from tests.support.log import append, claim, created, ending, payloads, seen, started, text
 from tests.support.redis_cluster import RedisCluster, ask, cluster_binaries, cluster_name, running_cluster
 from tests.support.wait import wait_until
 
@@ -80,18 +80,22 @@ async def test_a_slot_moves_while_its_log_is_written(cluster: RedisCluster, link
     writer = Writer(log, own)
     async with writer.writing():
         move = await asyncio.to_thread(cluster.begin_move, slot_of(stream))
+        await writer.gets_on()
         assert await asyncio.to_thread(move.move_keys) == 4
+        await writer.gets_on()
         # The map still says that the source has them: ASK is followed, and the map left as it is.
-        assert (await payloads(log, ref))[2:] == said(writer.acknowledged)
-        assert (await asyncio.to_thread(ask, move.target, "CLUSTER", "GETKEYSINSLOT", move.slot, 10)) != []
+        count = writer.acknowledged
+        assert (await payloads(log, ref))[2 : count + 2] == said(count)
+        assert await asyncio.to_thread(ask, move.source, "CLUSTER", "COUNTKEYSINSLOT", move.slot) == 0
         assert len(link.lanes(stream)) == 2
+        assert (await log.stop(ref)).status == "stopping"
         await asyncio.to_thread(move.end)
     assert (await payloads(log, ref))[2:] == said(writer.acknowledged)
     assert cluster.owner(move.slot) is move.target
     await wait_until(lambda: link.up)
 
 
-async def test_a_start_in_a_slot_that_moves_waits_and_happens_once(
+async def test_a_start_and_an_end_in_a_slot_that_moves_wait_and_happen_once(
     cluster: RedisCluster, link: Commands, ref: MessageRef
 ) -> None:
     log = Log(link, Retention())
@@ -101,8 +105,16 @@ async def test_a_start_in_a_slot_that_moves_waits_and_happens_once(
     assert not done
     await asyncio.to_thread(move.end)
     await starting
-    await claim(log, ref)
-    assert len(await payloads(log, ref)) == 2
+    own = await claim(log, ref)
+    move = await asyncio.to_thread(cluster.begin_move, slot_of(log_keys(ref).meta))
+    finishing = asyncio.create_task(log.finish(own, 3, ending("done", text("last"))))
+    done, _ = await asyncio.wait([finishing], timeout=0.1)
+    assert not done
+    await asyncio.to_thread(move.move_keys)
+    await asyncio.to_thread(move.end)
+    assert (await finishing).status == "ok"
+    assert len(await payloads(log, ref)) == 4
+    assert (await seen(log, ref)).state == "done"
 
 
 async def test_a_map_that_is_out_of_date_is_put_right(cluster: RedisCluster, link: Commands, ref: MessageRef) -> None:
