@@ -16,9 +16,8 @@ from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import look_rarely
-from shared.link import Link
 from shared.logs import configure_logging
-from shared.redis import check_redis, resolver
+from shared.redis import check_redis, command_link
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 async def _check_redis(settings: GatewaySettings) -> None:
-    link = Link(resolver(settings.redis_url), name="boot")
+    link = command_link(settings.redis_url, name="boot")
     try:
         await link.open(wait_s=REDIS_WITHIN_S)
         await check_redis(link)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.access.principal import Principal
+from shared.commands import Commands
 from shared.ids import MessageRef
-from shared.link import Link
 from shared.log.keys import user_key
 from shared.log.log import Log
 from shared.log.types import Meta
@@ -25,7 +25,7 @@ MOST_REMEMBERED = 10_000
 class UserIndex:
     """The indexes of all users, in Redis."""
 
-    def __init__(self, link: Link, log: Log, *, keep_s: int) -> None:
+    def __init__(self, link: Commands, log: Log, *, keep_s: int) -> None:
         """`keep_s`: the longest that a message can be in flight, and then some."""
         self._link = link
         self._log = log

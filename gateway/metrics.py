@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.live.hub import Hub
-from shared.link import Link
+from shared.commands import Commands
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,7 +43,7 @@ class Metrics:
             "tailrace_gateway_loop_lag_seconds", "How late the event loop was at the last look.", registry=self.registry
         )
 
-    def observe(self, hub: Hub, link: Link) -> None:
+    def observe(self, hub: Hub, link: Commands) -> None:
         """Read these parts whenever the metrics are asked for."""
         self.registry.register(_Parts(hub, link))
 
@@ -55,7 +55,7 @@ class Metrics:
 class _Parts(Collector):
     """What the parts count themselves."""
 
-    def __init__(self, hub: Hub, link: Link) -> None:
+    def __init__(self, hub: Hub, link: Commands) -> None:
         self._hub = hub
         self._link = link
 

@@ -14,8 +14,9 @@ import logging
 from contextlib import suppress
 
 from gateway.metrics import Metrics
+from shared.commands import Commands
 from shared.errors import TailraceError
-from shared.link import Link, ReplyError
+from shared.link import ReplyError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ STALLED_S = 15.0
 class Pulse:
     """What the probes read."""
 
-    def __init__(self, link: Link, metrics: Metrics, *, grace_s: float) -> None:
+    def __init__(self, link: Commands, metrics: Metrics, *, grace_s: float) -> None:
         self._link = link
         self._metrics = metrics
         self._grace_s = grace_s

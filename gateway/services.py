@@ -14,12 +14,12 @@ from gateway.metrics import Metrics
 from gateway.openai.forgetting import Forgetter
 from gateway.pulse import Pulse
 from gateway.settings import GatewaySettings
+from shared.commands import Commands
 from shared.dispatch import Dispatcher
 from shared.feed import Feed
-from shared.link import Link
 from shared.log.log import Log
 from shared.models import Models
-from shared.redis import resolver
+from shared.redis import command_link, resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Services:
 
     settings: GatewaySettings
     models: Models
-    link: Link
+    link: Commands
     log: Log
     hub: Hub
     dispatcher: Dispatcher
@@ -46,12 +46,12 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
     """Open the links and start the tasks; close all of it on leaving. Redis need not be there yet."""
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        link = Link(resolver(settings.redis_url), name="commands", reply_timeout_s=settings.redis_deadline_s)
+        link = command_link(settings.redis_url, name="commands", reply_timeout_s=settings.redis_deadline_s)
         await link.open()
         stack.push_async_callback(link.close)
         queue_link = link
         if settings.queue_url != settings.redis_url:
-            queue_link = Link(resolver(settings.queue_url), name="queue", reply_timeout_s=settings.redis_deadline_s)
+            queue_link = command_link(settings.queue_url, name="queue", reply_timeout_s=settings.redis_deadline_s)
             await queue_link.open()
             stack.push_async_callback(queue_link.close)
         feed = Feed(link, keep_s=settings.retain_s)

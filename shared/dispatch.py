@@ -14,9 +14,9 @@ from uuid import uuid4
 from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
 
+from shared.commands import Commands
 from shared.ids import MessageRef
 from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, encode_job_value
-from shared.link import Link
 from shared.log.keys import WAKE
 
 _JOB_TTL_MS = 24 * 3600 * 1000
@@ -35,7 +35,7 @@ return redis.call('ZCARD', KEYS[2])
 class Dispatcher:
     """Queues messages for the workers. Safe to share between tasks; holds no state of its own."""
 
-    def __init__(self, link: Link, *, deadline_s: float = 5.0) -> None:
+    def __init__(self, link: Commands, *, deadline_s: float = 5.0) -> None:
         """`link` leads to the queue's Redis; its owner closes it."""
         self._link = link
         self._deadline_s = deadline_s

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from shared.commands import Commands
 from shared.errors import TailraceError
 from shared.events import encode_json
 from shared.ids import MessageRef, quote
 from shared.jobs import GenerationRequest
-from shared.link import Link, ReplyError
+from shared.link import ReplyError
 from shared.log.keys import PREFIX
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Feed:
     """The feeds of all users over one Redis. Safe to share between tasks; holds no state of its own."""
 
     def __init__(
-        self, link: Link, *, keep_s: int, deadline_s: float = 2.0, clock: Callable[[], float] = time.time
+        self, link: Commands, *, keep_s: int, deadline_s: float = 2.0, clock: Callable[[], float] = time.time
     ) -> None:
         """`keep_s`: how long a user's feed outlives its last line; `clock` tells Unix seconds, for people only."""
         self._link = link

@@ -16,23 +16,29 @@ import logging
 import random
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, cast
 
 import hiredis
 
+from shared.commands import Arg, LinkStats
 from shared.errors import StorageFull, Unavailable
 
 log = logging.getLogger(__name__)
 
-Arg = bytes | str | int
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
 
 
-def _pack(args: tuple[Arg, ...]) -> bytes:
+ErrorReply = hiredis.ReplyError
+"""An error that Redis answered, as `Link.attempt` raises it."""
+
+
+def pack(args: tuple[Arg, ...]) -> bytes:
+    """Return a command as it goes over the wire."""
     return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]  # its stub types a tuple of one
 
 
@@ -48,8 +54,23 @@ class ReplyError(Exception):
     """Raised when Redis answers a command with an error that repeating will not mend."""
 
 
-class _Lost(Exception):
-    """The connection ended before the reply came."""
+class Lost(Exception):
+    """Raised when the connection ended before the reply came, or the reply did not come in time."""
+
+
+@lru_cache(maxsize=64)
+def digest_of(source: str) -> str:
+    """Return the name under which Redis knows a script that it has seen."""
+    return sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def raise_unless_passing(text: str) -> None:
+    """Return if an error reply passes by itself; raise what it means otherwise."""
+    # A script's error names the inner one: "READONLY You can't write ... script: ..."
+    if text.startswith("OOM") or "-OOM" in text or "OOM command not allowed" in text:
+        raise StorageFull("Redis is out of memory")
+    if not any(text.startswith(word) or f"-{word}" in text for word in RETRIED):
+        raise ReplyError(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +82,6 @@ class Target:
     password: str | None = None
     database: int = 0
     tls: ssl.SSLContext | None = None
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """Counters since the start; monitoring reads them."""
-
-    commands: int = 0
-    connects: int = 0
-    losses: int = 0
-    pushes: int = 0
 
 
 class _Wire(asyncio.Protocol):
@@ -101,7 +112,7 @@ class _Wire(asyncio.Protocol):
         while self._waiting:
             reply = self._waiting.popleft()
             if not reply.done():
-                reply.set_exception(_Lost())
+                reply.set_exception(Lost())
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -133,7 +144,7 @@ class _Wire(asyncio.Protocol):
         """Send one packed command; the future gets its reply."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._transport is None:
-            reply.set_exception(_Lost())
+            reply.set_exception(Lost())
             return reply
         if not self._waiting:
             self._silent_since = self._loop.time()
@@ -152,7 +163,7 @@ class _Wire(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Drop the connection now; whoever waits for a reply gets `_Lost`."""
+        """Drop the connection now; whoever waits for a reply gets `Lost`."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -166,6 +177,15 @@ def heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+ASKING = pack(("ASKING",))
+
+
+def _overhear(reply: asyncio.Future[Any]) -> None:
+    """Take a reply that nobody waits for."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 _PUSHES = frozenset((b"message", b"subscribe", b"unsubscribe"))
@@ -201,7 +221,6 @@ class Link:
         self._wire: _Wire | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._scripts: dict[str, str] = {}
         self.stats = LinkStats()
 
     async def open(self, *, wait_s: float | None = None) -> None:
@@ -235,7 +254,7 @@ class Link:
     def post(self, *args: Arg) -> None:
         """Send a command whose answer is a push (SUBSCRIBE), if the link is up; otherwise do nothing."""
         if self._wire is not None and self._up.is_set():
-            self._wire.send(_pack(args))
+            self._wire.send(pack(args))
 
     async def call(self, *args: Arg, deadline_s: float | None = None) -> Any:
         """Send a command and return its reply, sending it again after a loss until `deadline_s` from now.
@@ -243,15 +262,25 @@ class Link:
         Raises `Unavailable` at the deadline, `StorageFull` when Redis is out of memory, `ReplyError` for
         other error replies. Cancelling abandons the reply; the command may still have run.
         """
-        return await self._retry(_pack(args), None, deadline_s)
+        return await self._retry(pack(args), None, deadline_s)
 
     async def script(self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float) -> Any:
         """Run a Lua script by its hash, loading it where Redis does not know it; as `call` otherwise."""
-        digest = self._scripts.get(source)
-        if digest is None:
-            digest = self._scripts[source] = sha1(source.encode(), usedforsecurity=False).hexdigest()
         tail = (len(keys), *keys, *args)
-        return await self._retry(_pack(("EVALSHA", digest, *tail)), (source, tail), deadline_s)
+        return await self._retry(pack(("EVALSHA", digest_of(source), *tail)), (source, tail), deadline_s)
+
+    async def everywhere(self, *args: Arg) -> dict[str, Any]:
+        """Send a command to the one primary; see `Commands`."""
+        return {"": await self.call(*args)}
+
+    async def scan(self, position: str, pattern: str, count: int, *, deadline_s: float) -> tuple[str, list[bytes]]:
+        """Look through a part of all keys; see `Commands`."""
+        after, keys = await self.call("SCAN", position, "MATCH", pattern, "COUNT", count, deadline_s=deadline_s)
+        return after.decode(), keys
+
+    def lanes(self, key: str) -> Sequence[Link]:
+        """Return this link: every key's writes go over it."""
+        return (self,)
 
     async def _retry(self, packed: bytes, script: tuple[str, tuple[Arg, ...]] | None, deadline_s: float | None) -> Any:
         loop = asyncio.get_running_loop()
@@ -259,13 +288,13 @@ class Link:
         pause = 0.02
         while True:
             try:
-                return await self._once(packed, end - loop.time())
-            except _Lost:
+                return await self.attempt(packed, end - loop.time())
+            except Lost:
                 pass
             except hiredis.ReplyError as error:
                 text = str(error)
                 if text.startswith("NOSCRIPT") and script is not None:
-                    packed = _pack(("EVAL", script[0], *script[1]))
+                    packed = pack(("EVAL", script[0], *script[1]))
                     continue
                 self._judge(text)
             if loop.time() + pause >= end:
@@ -274,22 +303,23 @@ class Link:
             pause = min(pause * 2, 0.5)
 
     def _judge(self, text: str) -> None:
-        """Return if the error passes by itself; raise what it means otherwise."""
-        # A script's error names the inner one: "READONLY You can't write ... script: ..."
-        if text.startswith("OOM") or "-OOM" in text or "OOM command not allowed" in text:
-            raise StorageFull("Redis is out of memory")
-        if not any(text.startswith(word) or f"-{word}" in text for word in RETRIED):
-            raise ReplyError(text)
+        raise_unless_passing(text)
         if ("READONLY" in text or "MASTERDOWN" in text) and self._wire is not None:
             self._wire.abort()  # demoted: the next connect asks again who the master is
 
-    async def _once(self, packed: bytes, left_s: float) -> Any:
+    async def attempt(self, packed: bytes, left_s: float, *, asking: bool = False) -> Any:
+        """Send packed bytes once; `asking` tells a cluster's node that it was named by an ASK.
+
+        Raises `Lost`, `ErrorReply`, and `Unavailable` if the link has not come up within `left_s`.
+        """
         if not self._up.is_set():
             await self.wait_up(max(left_s, 0.001))
         wire = self._wire
         if wire is None:
-            raise _Lost
+            raise Lost
         self.stats.commands += 1
+        if asking:  # holds for the very next command of this connection
+            wire.call(ASKING).add_done_callback(_overhear)
         try:
             async with asyncio.timeout(max(min(left_s, self._reply_timeout_s), 0.001)):
                 return await wire.call(packed)
@@ -297,7 +327,7 @@ class Link:
             # The connection may be dead. But one caller's short deadline must not cut off all the others, who
             # would send everything again to a Redis that is merely slow.
             wire.abort_if_silent(SILENCE_S)
-            raise _Lost from None
+            raise Lost from None
 
     async def _keep(self) -> None:
         pause = 0.05
@@ -305,7 +335,7 @@ class Link:
             heed_cancellation()  # `resolve` may ask Sentinel, through redis-py
             try:
                 wire = await self._connect()
-            except (OSError, TimeoutError, _Lost, hiredis.HiredisError, Unavailable) as error:
+            except (OSError, TimeoutError, Lost, hiredis.HiredisError, Unavailable) as error:
                 log.warning("redis link down", extra={"link": self._name, "reason": repr(error)})
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, 1.0)
@@ -348,9 +378,9 @@ class Link:
     async def _greet(wire: _Wire, target: Target) -> None:
         if target.password is not None:
             who = (target.username,) if target.username else ()
-            await wire.call(_pack(("AUTH", *who, target.password)))
+            await wire.call(pack(("AUTH", *who, target.password)))
         if target.database:
-            await wire.call(_pack(("SELECT", target.database)))
-        role = await wire.call(_pack(("PING",)))
+            await wire.call(pack(("SELECT", target.database)))
+        role = await wire.call(pack(("PING",)))
         if role not in (b"PONG", [b"pong", b""]):
-            raise _Lost
+            raise Lost

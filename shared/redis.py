@@ -1,5 +1,7 @@
 """Owns how a Redis URL becomes a connection: links for the hot paths, redis-py for arq and for Sentinel.
 
+For commands `command_link`, for subscriptions a `Link` on a `resolver`.
+
 Also the boot check that refuses a Redis which could lose a live log by its own configuration.
 """
 
@@ -17,8 +19,12 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
+from shared.cluster import ClusterLink
+from shared.commands import Commands
 from shared.errors import Unavailable, UnsafeRedis
 from shared.link import Link, Target
+from shared.nodes import AnyNode, Scout
+from shared.slots import Node
 
 OLDEST_REDIS = (6, 2)
 RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
@@ -36,17 +42,28 @@ class RedisUrl:
     password: str | None
     database: int
     tls: bool
+    cluster: bool = False
+
+
+CLUSTER_SCHEMES = ("cluster", "clusters")
+_SCHEMES = ("redis", "rediss", "unix", "sentinel", *CLUSTER_SCHEMES)
+
+
+def is_cluster(url: str) -> bool:
+    """Tell whether a Redis URL names a cluster; also of a URL that is wrong otherwise."""
+    return urlsplit(url).scheme in CLUSTER_SCHEMES
 
 
 def parse_url(url: str) -> RedisUrl:
     """Read a Redis URL; raise `ValueError` naming what is wrong with it.
 
     `redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`,
-    `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`.
+    `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`,
+    `cluster://[[user]:password@]host:port[,host:port...]`, `clusters://` (TLS).
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss", "unix", "sentinel"):
-        raise ValueError("a Redis URL begins with redis://, rediss://, unix:// or sentinel://")
+    if parts.scheme not in _SCHEMES:
+        raise ValueError("a Redis URL begins with redis://, rediss://, unix://, sentinel://, cluster:// or clusters://")
     credentials, _, place = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     segments = [segment for segment in parts.path.split("/") if segment]
@@ -60,10 +77,16 @@ def parse_url(url: str) -> RedisUrl:
         if not segments:
             raise ValueError("a sentinel:// Redis URL names its service: sentinel://host:26379/service")
         service, segments = segments[0], segments[1:]
+    cluster = parts.scheme in CLUSTER_SCHEMES
     hosts = (place or "127.0.0.1").split(",")
-    if len(segments) > 1 or (len(hosts) > 1 and service is None):
-        raise ValueError("a Redis URL has one host and one database; only sentinel:// takes a list of hosts")
+    if len(segments) > 1 or (len(hosts) > 1 and service is None and not cluster):
+        raise ValueError(
+            "a Redis URL has one host and one database; only sentinel:// and cluster:// take a list of hosts"
+        )
     query_db = parse_qs(parts.query).get("db", ["0"])[0]
+    database = _number(segments[0] if segments else query_db, "database", 2**31 - 1)
+    if cluster and database:
+        raise ValueError("a cluster:// Redis URL names no database: a cluster has number 0 alone")
     default_port = 26379 if service else 6379
     return RedisUrl(
         hosts=tuple(_host(item, default_port) for item in hosts),
@@ -71,8 +94,9 @@ def parse_url(url: str) -> RedisUrl:
         service=service,
         username=unquote(username) or None,
         password=unquote(password) or None,
-        database=_number(segments[0] if segments else query_db, "database", 2**31 - 1),
-        tls=parts.scheme == "rediss",
+        database=database,
+        tls=parts.scheme in ("rediss", "clusters"),
+        cluster=cluster,
     )
 
 
@@ -90,8 +114,13 @@ def _number(text: str, what: str, most: int) -> int:
 
 
 def resolver(url: str) -> Callable[[], Awaitable[Target]]:
-    """Return a function that says where the master is now, each time anew (through Sentinel where there is one)."""
+    """Return a function that says where the master is now, each time anew (through Sentinel where there is one).
+
+    Of a cluster it names any node that serves: right for subscriptions, which every node of a cluster takes.
+    """
     parsed = parse_url(url)
+    if parsed.cluster:
+        return AnyNode(_scout(parsed))
     tls = ssl.create_default_context() if parsed.tls else None
 
     async def resolve() -> Target:
@@ -102,6 +131,23 @@ def resolver(url: str) -> Callable[[], Awaitable[Target]]:
         return Target(address, parsed.username, parsed.password, parsed.database, tls)
 
     return resolve
+
+
+def command_link(url: str, *, name: str, reply_timeout_s: float = 5.0) -> Commands:
+    """Return a link for commands, not yet open: to one primary, or to all of a cluster's."""
+    parsed = parse_url(url)
+    if parsed.cluster:
+        return ClusterLink(_scout(parsed), name=name, reply_timeout_s=reply_timeout_s)
+    return Link(resolver(url), name=name, reply_timeout_s=reply_timeout_s)
+
+
+def _scout(parsed: RedisUrl) -> Scout:
+    tls = ssl.create_default_context() if parsed.tls else None
+
+    def introduce(node: Node) -> Target:
+        return Target(node, parsed.username, parsed.password, 0, tls)
+
+    return Scout(parsed.hosts, introduce)
 
 
 async def _ask_sentinels(parsed: RedisUrl) -> tuple[str, int]:
@@ -125,6 +171,8 @@ def connection_pool(url: str) -> ConnectionPool:
     Through Sentinel where the URL says so; each new connection then asks who the master is. `disconnect` it in the end.
     """
     parsed = parse_url(url)
+    if parsed.cluster:
+        raise ValueError("the queue cannot live in a Redis Cluster")
     common: dict[str, Any] = {
         "username": parsed.username,
         "password": parsed.password,
@@ -146,15 +194,31 @@ def connection_pool(url: str) -> ConnectionPool:
     return ConnectionPool(connection_class=kind, host=host, port=port, socket_keepalive=True, **common)
 
 
-async def check_redis(link: Link) -> None:
-    """Raise `UnsafeRedis` if this server is too old or may evict keys: a live log must never vanish silently."""
-    info = _fields(await link.call("INFO", "server")) | _fields(await link.call("INFO", "memory"))
+async def check_redis(link: Commands) -> None:
+    """Raise `UnsafeRedis` if a server is too old or may evict keys: a live log must never vanish silently.
+
+    Looks at every primary; also refuses one node of a larger cluster that is not used as one.
+    """
+    for node, raw in (await link.everywhere("INFO")).items():
+        info = _fields(raw)
+        _check_server(info, f"Redis at {node}" if node else "Redis")
+        if isinstance(link, Link) and info.get("cluster_enabled") == "1":
+            await _check_alone(link)
+
+
+async def _check_alone(link: Link) -> None:
+    size = _fields(await link.call("CLUSTER", "INFO")).get("cluster_size", "0")
+    if size not in ("0", "1"):
+        raise UnsafeRedis(f"Redis is one of {size} primaries of a cluster; its URL must begin with cluster://")
+
+
+def _check_server(info: dict[str, str], name: str) -> None:
     version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
     if version < OLDEST_REDIS:
-        raise UnsafeRedis(f"Redis {info.get('redis_version')} is too old; Tailrace needs 6.2 or newer")
+        raise UnsafeRedis(f"{name} ({info.get('redis_version')}) is too old; Tailrace needs 6.2 or newer")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        raise UnsafeRedis(f"Redis has maxmemory-policy {policy}, which can drop a live stream; set it to noeviction")
+        raise UnsafeRedis(f"{name} has maxmemory-policy {policy}, which can drop a live stream; set it to noeviction")
 
 
 def _fields(raw: bytes) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
+from shared.redis import is_cluster
 
 REAPED_WITHIN_S = 60
 """How late a reaper may be with a message that waits for its first worker."""
@@ -21,9 +22,12 @@ class SharedSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis of the log: `redis://`, `rediss://`, `unix://`, or `sentinel://host:port,host:port/service`.",
+        description="Redis of the log: `redis://`, `rediss://`, `unix://`, `sentinel://host:port,host:port/service`, "
+        "or `cluster://host:port,host:port` (`clusters://`: with TLS).",
     )
-    queue_redis_url: str = Field("", description="Redis of the queue; empty: the log's own.")
+    queue_redis_url: str = Field(
+        "", description="Redis of the queue, never a cluster; empty: the log's own, unless that is a cluster."
+    )
     redis_deadline_s: float = Field(5.0, gt=0, description="How long one Redis operation may take, retries included.")
     wait_replicas: int = Field(
         0,
@@ -62,6 +66,13 @@ class SharedSettings(BaseSettings):
                 f"TAILRACE_LIVE_TTL_S={self.live_ttl_s} must be above TAILRACE_QUEUE_TIMEOUT_S={self.queue_timeout_s} "
                 f"by {REAPED_WITHIN_S} or more: a waiting message would be forgotten before it could be ended"
             )
+        if is_cluster(self.redis_url) and not self.queue_redis_url:
+            raise ValueError(
+                "TAILRACE_REDIS_URL is a Redis Cluster, which cannot hold the queue: "
+                "set TAILRACE_QUEUE_REDIS_URL to a Redis with one primary"
+            )
+        if is_cluster(self.queue_redis_url):
+            raise ValueError("TAILRACE_QUEUE_REDIS_URL must not be a Redis Cluster: the queue needs one primary")
         return self
 
     @property

@@ -13,14 +13,14 @@ import secrets
 import signal
 from typing import Any
 
+from shared.commands import Commands
 from shared.dispatch import Dispatcher
 from shared.errors import UnsafeRedis
 from shared.feed import Feed
-from shared.link import Link
 from shared.log.keys import WAKE, worker_channel
 from shared.log.log import Log
 from shared.models import Models
-from shared.redis import check_redis, resolver
+from shared.redis import check_redis, command_link
 from worker.acks import AckLog
 from worker.dispatch import Queue
 from worker.health import HealthServer
@@ -48,8 +48,8 @@ class WorkerProcess:
         self.metrics = Metrics()
         self.upstreams = Upstreams(models, settings, os.environ)
         channel = worker_channel(self.name)
-        self.link = Link(resolver(settings.redis_url), name="log")
-        self.queue_link = Link(resolver(settings.queue_url), name="queue")
+        self.link = command_link(settings.redis_url, name="log")
+        self.queue_link = command_link(settings.queue_url, name="queue")
         self.store = _open_log(self.link, settings)
         self.dispatcher = Dispatcher(self.queue_link, deadline_s=settings.redis_deadline_s)
         self.supervisor = Supervisor(
@@ -153,7 +153,7 @@ class WorkerProcess:
         return "" if self.stops.subscribed and self.wakes.subscribed else "starting"
 
 
-def _open_log(link: Link, settings: WorkerSettings) -> Log:
+def _open_log(link: Commands, settings: WorkerSettings) -> Log:
     options: dict[str, Any] = {
         "deadline_s": settings.redis_deadline_s,
         "replicas": settings.wait_replicas,

@@ -21,9 +21,9 @@ from msgspec import Struct
 from starlette.types import Scope
 
 from gateway.access.principal import Principal
+from shared.commands import Commands
 from shared.errors import InvalidId, InvalidRequest
 from shared.ids import check_id
-from shared.link import Link
 from shared.log.keys import PREFIX
 
 Use = Literal["stream", "feed", "socket"]
@@ -73,7 +73,7 @@ class Tickets:
     """Issues and checks tickets."""
 
     def __init__(
-        self, link: Link, *, secret: str, last_s: int, deadline_s: float, clock: Callable[[], float] = time.time
+        self, link: Commands, *, secret: str, last_s: int, deadline_s: float, clock: Callable[[], float] = time.time
     ) -> None:
         """`secret`: the configured one, or empty; `last_s`: how long a ticket is good."""
         self._link = link

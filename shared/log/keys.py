@@ -9,7 +9,7 @@ from shared.ids import MessageRef, quote
 
 PREFIX = "tr"
 DUE = f"{PREFIX}:due"
-"""Zset of messages to look at again, by time; on the log's own server so that both are lost or kept together."""
+"""Zset of messages to look at again, by time; with the log, so that one server loses or keeps both together."""
 WAKE = f"{PREFIX}:wake"
 """Channel that tells idle workers that a job was queued."""
 SWEEP = f"{PREFIX}:sweep"
@@ -19,7 +19,11 @@ META_PATTERN = f"{PREFIX}:*:meta"
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The keys of one message; `tuple` is KEYS[1..5] of every script, `whole` is KEYS[1..6] of those that need it."""
+    """The keys of one message, in the order of every script's KEYS.
+
+    A script is given no more of them than it touches: while a cluster moves their slot, it runs only if all of its
+    keys are there, and a running message has no tombstone.
+    """
 
     meta: str
     stream: str
@@ -29,12 +33,24 @@ class LogKeys:
     segments: str
 
     @property
-    def whole(self) -> tuple[str, str, str, str, str, str]:
-        return (*self.tuple, self.segments)
+    def record(self) -> tuple[str]:
+        """The record alone."""
+        return (self.meta,)
 
     @property
-    def tuple(self) -> tuple[str, str, str, str, str]:
-        return (self.meta, self.stream, self.active, self.live, self.tomb)
+    def hot(self) -> tuple[str, str]:
+        """What every append touches."""
+        return (self.meta, self.stream)
+
+    @property
+    def live_keys(self) -> tuple[str, str, str, str]:
+        """Those that a message in flight has."""
+        return (self.meta, self.stream, self.active, self.live)
+
+    @property
+    def whole(self) -> tuple[str, str, str, str, str, str]:
+        """All six."""
+        return (self.meta, self.stream, self.active, self.live, self.tomb, self.segments)
 
 
 @lru_cache(maxsize=16_384)  # asked for with every append and every look at a record

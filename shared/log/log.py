@@ -11,10 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
+from shared.commands import Arg, Commands
 from shared.cursor import Cursor
 from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
-from shared.link import Arg, Link
 from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, last_key, log_keys, ref_of_meta_key
 from shared.log.replicas import ReplicaWait
 from shared.log.scripts import index_script, script
@@ -57,7 +57,7 @@ class Log:
 
     def __init__(
         self,
-        link: Link,
+        link: Commands,
         retention: Retention,
         *,
         deadline_s: float = 5.0,
@@ -104,7 +104,7 @@ class Log:
             reply = await self._script("create", (*keys.whole, self._meta_of(ref, seen), last), args)
             match reply:
                 case [b"created", epoch]:
-                    await self._replicate()
+                    await self._replicate(ref)
                     return Created(Cursor(int(epoch), 1))
                 case [b"exists", state, epoch, seq]:
                     return Exists(cast(MetaState, state.decode()), Cursor(int(epoch), int(seq)))
@@ -129,10 +129,10 @@ class Log:
         args: tuple[Arg, ...] = (
             token, lease_ms, most_attempts, random3(), attempts_seen, marker, channel, self._retention.live_ms,
         )  # fmt: skip
-        reply = await self._script("claim", log_keys(ref).tuple, args)
+        reply = await self._script("claim", log_keys(ref).live_keys, args)
         match reply:
             case [b"ok", epoch, seq, attempt]:
-                await self._replicate()
+                await self._replicate(ref)
                 return Claimed(Ownership(ref, token, int(epoch), int(attempt), int(seq)))
             case [reason, *detail]:
                 return NotClaimed(reason.decode(), detail[0].decode() if detail else "")
@@ -152,9 +152,11 @@ class Log:
         keys = log_keys(own.ref)
         ttl = self._retention.live_ms if renew_ttl else 0
         args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, ttl, *payloads)
-        reply = await self._script("append", keys.whole if renew_ttl else keys.tuple, args, deadline_s)
+        reply = await self._script("append", keys.live_keys if renew_ttl else keys.hot, args, deadline_s)
         match reply:
             case [b"ok", seq, stop]:
+                if renew_ttl:
+                    await self._link.call("PEXPIRE", keys.segments, ttl, deadline_s=deadline_s)
                 return Reply("ok", int(seq), stop.decode())
             case _:
                 return _reply(reply)
@@ -170,8 +172,8 @@ class Log:
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
         """Fix the outcome, and have replicas that keep up get it, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
-        reply = _reply(await self._script("decide", log_keys(own.ref).tuple, args))
-        await self._replicate()
+        reply = _reply(await self._script("decide", log_keys(own.ref).record, args))
+        await self._replicate(own.ref)
         return reply
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
@@ -182,7 +184,7 @@ class Log:
             keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
         reply = _reply(await self._script("finish", log_keys(own.ref).whole, args))
-        await self._replicate()
+        await self._replicate(own.ref)
         await self._tell(own.ref, reply, ending)
         return reply
 
@@ -194,13 +196,13 @@ class Log:
             ending.end, keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
         reply = _reply(await self._script("force", log_keys(seen.ref).whole, args))
-        await self._replicate()
+        await self._replicate(seen.ref)
         await self._tell(seen.ref, reply, ending)
         return reply
 
     async def stop(self, ref: MessageRef, reason: str = "user") -> StopReply:
         """Write down the wish to stop and wake the owner."""
-        reply = await self._script("stop", log_keys(ref).tuple, (ref.message_id, reason))
+        reply = await self._script("stop", log_keys(ref).record, (ref.message_id, reason))
         status = reply[0].decode()
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
@@ -213,7 +215,7 @@ class Log:
     async def release(self, own: Ownership, *, refund: bool = True) -> Reply:
         """Hand the message back; with its attempt refunded if asked for, up to `MOST_REFUNDS` times a message."""
         args = (own.token, own.epoch, MOST_REFUNDS if refund else 0)
-        return _reply(await self._script("release", log_keys(own.ref).tuple, args))
+        return _reply(await self._script("release", log_keys(own.ref).record, args))
 
     async def restore(
         self,
@@ -249,7 +251,7 @@ class Log:
 
     async def meta(self, ref: MessageRef) -> Meta | None:
         """Read the message's record; None where there is none."""
-        clock, *values = await self._script("meta", log_keys(ref).tuple, _META_FIELDS)
+        clock, *values = await self._script("meta", log_keys(ref).record, _META_FIELDS)
         if values[0] is None:
             return None
         fields = {name: None if raw is None else raw.decode() for name, raw in zip(_META_FIELDS, values, strict=True)}
@@ -276,7 +278,7 @@ class Log:
 
     async def tell(self, ref: MessageRef) -> None:
         """Write down when somebody first got the end, if the message has ended; once or often."""
-        await self._script("tell", log_keys(ref).tuple, ())
+        await self._script("tell", log_keys(ref).record, ())
 
     async def tombstone(self, ref: MessageRef) -> str | None:
         """Return the owner of a message that existed and is over, None where nothing is remembered."""
@@ -362,13 +364,11 @@ class Log:
         """Look through a part of all records, from `position` ("0" first): where to go on ("0": done), and messages
         that have not ended. Finds what every index has forgotten; each call is one small step for Redis.
         """
-        after, keys = await self._link.call(
-            "SCAN", position, "MATCH", META_PATTERN, "COUNT", count, deadline_s=self._deadline_s
-        )
+        after, keys = await self._link.scan(position, META_PATTERN, count, deadline_s=self._deadline_s)
         calls = (self._link.call("HGET", key, "st", deadline_s=self._deadline_s) for key in keys)
         states = await asyncio.gather(*calls)
         living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
-        return after.decode(), [ref for key in living if (ref := _ref_of(key)) is not None]
+        return after, [ref for key in living if (ref := _ref_of(key)) is not None]
 
     async def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
@@ -382,9 +382,9 @@ class Log:
             stored = ending.final if reply.state == ending.state else await self.final(ref)
             await self._on_end(ref, cast(EndState, reply.state), stored or ending.final)
 
-    async def _replicate(self) -> None:
+    async def _replicate(self, ref: MessageRef) -> None:
         if self._replicas:
-            await self._wait_replicas()
+            await self._wait_replicas(log_keys(ref).meta)
 
     @staticmethod
     def _meta_of(ref: MessageRef, message_id: str) -> str:

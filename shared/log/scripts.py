@@ -1,4 +1,4 @@
-"""Owns loading the Lua scripts: each is the prelude and one file of `lua/`."""
+"""Owns loading the Lua scripts: the prelude and one file of `lua/` each, but for the one that runs for every token."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from importlib.resources import files
 
 @cache
 def script(name: str) -> str:
-    """Return the source of the log script `name`, prelude included."""
+    """Return the source of the log script `name`, prelude included (APPEND has none)."""
     folder = files("shared.log") / "lua"
-    return (folder / "prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    source = (folder / f"{name}.lua").read_text()
+    return source if name == "append" else (folder / "prelude.lua").read_text() + source
 
 
 @cache

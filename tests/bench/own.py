@@ -51,7 +51,7 @@ async def own(log: Log, index: int) -> Ownership:
 
 def line(own: Ownership) -> str:
     """Return what `produce` needs to know of one owned message."""
-    keys = log_keys(own.ref).tuple
+    keys = log_keys(own.ref).hot
     return " ".join((*keys, own.token, str(own.epoch), str(own.marker_seq + 1)))
 
 

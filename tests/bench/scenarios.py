@@ -101,7 +101,7 @@ def resume(who: Contender, viewers: int, events: int, after: int) -> Row:
         last = f"{after}-0"
         if who.mode == "append":
             owned = (it.folder / "owned.txt").read_text().split("\n")[1].split()
-            last = f"{owned[6]}-{int(owned[7]) - 1 + after}"
+            last = f"{owned[3]}-{int(owned[4]) - 1 + after}"
         wanted = ("-e", events - after, "-f", after + 1, "-H", f"Last-Event-ID: {last}")
         got = it.load("-p", it.port, "-n", viewers, "-S", 1, *who.stream, *wanted, "-t", 30)
         row = _row(got, last_ms=got.seen["last_ms"])

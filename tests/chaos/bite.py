@@ -37,7 +37,7 @@ class Planted:
     edits: tuple[tuple[str, str, str], ...]
 
 
-_NO_FENCE = "if m.st ~= 'running' then return {'fenced', m.st, text(m.ep)} end ep = m.ep"
+_NO_FENCE = "if st ~= 'running' then return {'fenced', st, v[2]} end ep = v[2]"
 _TICK = "        lease = self.writer.lease\n"
 _SHARED = "transport.write(chunks)"
 _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(final))
@@ -49,7 +49,7 @@ _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(f
         await asyncio.sleep(2)
         await self._store._link.call("HSET", log_keys(self._own.ref).meta, "final", final)
 """
-_FENCE = "if m.st ~= 'running' or m.tok ~= tok or m.ep ~= ep then return {'fenced', m.st, text(m.ep)} end"
+_FENCE = "if st ~= 'running' or v[4] ~= ARGV[1] or v[2] ~= ep then return {'fenced', st, v[2]} end"
 _CHECK_PREV = "if prev != self._at:"
 
 _BUSY = "if m.st == 'running' and m.lu > n then return {'busy', text(m.lu - n)} end\n"
@@ -76,7 +76,7 @@ PLANTED = (
         "gap allowed in APPEND",
         "failover",
         ("I1", "I4", "I5"),
-        (("shared/log/lua/append.lua", "if first > m.seq + 1 then return {'gap', text(m.seq)} end\n", ""),),
+        (("shared/log/lua/append.lua", "if first > seq + 1 then return {'gap', v[3]} end\n", ""),),
     ),
     Planted(
         "what was sent twice is written twice",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.mutants.cluster import CLUSTER
 from tests.mutants.mutant import Mutant
 from tests.mutants.reader import READER
 from tests.mutants.scripts import MENDS, SCRIPTS, SEGMENTS
 
-MUTANTS: tuple[Mutant, ...] = (*SCRIPTS, *SEGMENTS, *MENDS, *READER)
+MUTANTS: tuple[Mutant, ...] = (*SCRIPTS, *SEGMENTS, *MENDS, *READER, *CLUSTER)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from shared import events as ev
+from shared.commands import Commands
 from shared.cursor import Cursor
 from shared.events import encode_event
 from shared.fold import fold
@@ -130,14 +131,14 @@ async def payloads(log: Log, ref: MessageRef) -> list[bytes]:
     return [entry.raw for entry in await log.read_all(ref)]
 
 
-async def run_out(link: Link, ref: MessageRef) -> None:
+async def run_out(link: Commands, ref: MessageRef) -> None:
     """Let the time pass that the owner's lease would take."""
     await link.call("HSET", log_keys(ref).meta, "lu", "1")
 
 
-async def lose_everything(link: Link) -> None:
+async def lose_everything(link: Commands) -> None:
     """Do what a restart without persistence does."""
-    await link.call("FLUSHDB")
+    await link.everywhere("FLUSHDB")
 
 
 @asynccontextmanager

@@ -1,30 +1,39 @@
 -- APPEND: the owner adds entries; none at all is a heartbeat. Renews the lease either way. Idempotent by seq.
--- KEYS 1-5 as in the prelude, 6 too where the keys' lives are renewed: a key in every append is dear
+-- Run for every token, so it has no prelude: what it does not define, it does not pay for.
+-- KEYS 1 meta  2 stream; where the keys' lives are renewed also 3 active  4 live
 -- ARGV 1 token  2 epoch  3 seq of the first payload  4 lease ms  5 live ttl ms ('0': leave)  6.. payloads
 -- Reply {ok, last seq, stop wish or ''} | {gap, last seq} | {fenced, state, epoch} | {final, state} | {lost} | {gone}
-local tok, ep, first, lease, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local m = load_meta()
-if not m.st then return {'gone'} end
-if terminal(m.st) then return {'final', m.st} end
-if m.st ~= 'running' or m.tok ~= tok or m.ep ~= ep then return {'fenced', m.st, text(m.ep)} end
-if first > m.seq + 1 then return {'gap', text(m.seq)} end
-if #ARGV < 6 then even_if_full() end
-local last, fresh = m.seq, {}
+local M, S, call = KEYS[1], KEYS[2], redis.call
+local ep, first, ttl = ARGV[2], tonumber(ARGV[3]), ARGV[5]
+local v = call('HMGET', M, 'st', 'ep', 'seq', 'tok', 'stop')
+local st = v[1]
+if not st then return {'gone'} end
+if st == 'done' or st == 'failed' or st == 'aborted' or st == 'deleted' then return {'final', st} end
+if st ~= 'running' or v[4] ~= ARGV[1] or v[2] ~= ep then return {'fenced', st, v[2]} end
+local seq = tonumber(v[3])
+if first > seq + 1 then return {'gap', v[3]} end
+-- a full Redis refuses what needs memory, but only until a script's first write: a heartbeat must work then
+if #ARGV < 6 then
+  call('HDEL', M, '-')
+end
+local last, fresh = seq, {}
 for i = 6, #ARGV do
   local q = first + i - 6
   if q > last then
-    if not put(ep, q, ARGV[i]) then return {'lost'} end
+    if not call('XADD', S, 'NOMKSTREAM', ep .. '-' .. q, 'd', ARGV[i]) then return {'lost'} end
     last = q
     fresh[#fresh + 1] = ARGV[i]
   end
 end
-redis.call('HSET', M, 'seq', text(last), 'lu', text(now() + lease))
-if ttl ~= '0' then for _, key in ipairs({M, S, A, L, F}) do redis.call('PEXPIRE', key, ttl) end end
-if #fresh > 0 then
-  publish(ep, m.seq, ep, m.seq + 1, fresh)
-elseif redis.call('EXISTS', S) == 0 then
+local t = call('TIME')
+call('HSET', M, 'seq', last, 'lu', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[4]))
+if ttl ~= '0' then for i = 1, 4 do call('PEXPIRE', KEYS[i], ttl) end end
+if last > seq then
+  -- a batch as in the prelude's `publish`
+  call('PUBLISH', S, ep .. '-' .. v[3] .. ' ' .. ep .. '-' .. (seq + 1) .. '\n' .. table.concat(fresh, '\n'))
+elseif call('EXISTS', S) == 0 then
   return {'lost'}
 else
-  redis.call('PUBLISH', S, text(ep) .. '-' .. text(last))
+  call('PUBLISH', S, ep .. '-' .. last)
 end
-return {'ok', text(last), m.stop or ''}
+return {'ok', tostring(last), v[5] or ''}

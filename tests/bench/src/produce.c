@@ -7,7 +7,7 @@
  *   -b n   payloads per append while backfilling (append mode only)
  *
  * Every event is one line of JSON with "seq" (from 1, per stream) and "ts" (wall clock, microseconds), which is what
- * the load client checks. `owned.txt`: the script's digest, then a line per stream: five keys, token, epoch, next seq.
+ * the load client checks. `owned.txt`: the script's digest, then a line per stream: two keys, token, epoch, next seq.
  * Everything is pipelined over one connection; the program ends when all of it has been answered, and prints how
  * many events it wrote and how far it fell behind its own clock. A refused append ends it with status 3.
  */
@@ -26,7 +26,7 @@
 enum mode { APPEND, XADD, XADDPUB, PUBLISH, POST };
 static const char *MODES[] = {"append", "xadd", "xaddpub", "publish", "post"};
 
-struct stream { char *keys[5]; char *token; char *epoch; long next; long seq; };
+struct stream { char *keys[2]; char *token; char *epoch; long next; long seq; };
 
 static struct stream *streams;
 static char digest[64];
@@ -143,9 +143,9 @@ static void event(int index, int batch)
     char text[256], name[32], id[32], frame[512];
     snprintf(name, sizeof name, "s:%d", index);
     if (mode == APPEND) {
-        putf("*%d\r\n", 3 + 5 + 5 + batch);
-        word("EVALSHA"); word(digest); word("5");
-        for (int k = 0; k < 5; k++) word(s->keys[k]);
+        putf("*%d\r\n", 3 + 2 + 5 + batch);
+        word("EVALSHA"); word(digest); word("2");
+        for (int k = 0; k < 2; k++) word(s->keys[k]);
         word(s->token); word(s->epoch); number(s->next); word("60000"); word("0");
         for (int k = 0; k < batch; k++) arg(text, payload(text, sizeof text, ++s->seq));
         s->next += batch;
@@ -179,13 +179,12 @@ static void settle(void)  /* until everything has been answered */
 static void read_owned(const char *path, int count_)
 {
     FILE *file = fopen(path, "r");
-    char keys[5][256], token[64], epoch[32];
+    char keys[2][256], token[64], epoch[32];
     if (!file || fscanf(file, "%63s", digest) != 1) { perror(path); exit(2); }
     for (int i = 0; i < count_; i++) {
         struct stream *s = &streams[i];
-        if (fscanf(file, "%255s %255s %255s %255s %255s %63s %31s %ld", keys[0], keys[1], keys[2], keys[3], keys[4],
-                   token, epoch, &s->next) != 8) { fprintf(stderr, "%s is too short\n", path); exit(2); }
-        for (int k = 0; k < 5; k++) s->keys[k] = strdup(keys[k]);
+        if (fscanf(file, "%255s %255s %63s %31s %ld", keys[0], keys[1], token, epoch, &s->next) != 5) { fprintf(stderr, "%s is too short\n", path); exit(2); }
+        for (int k = 0; k < 2; k++) s->keys[k] = strdup(keys[k]);
         s->token = strdup(token);
         s->epoch = strdup(epoch);
     }

@@ -75,13 +75,13 @@ def test_a_bad_member_is_refused(member: str) -> None:
 def test_no_key_of_one_message_is_a_key_of_another_kind(tenant: str, chat: str, message: str, other: str) -> None:
     ref = MessageRef(tenant, chat, message)
     keys = log_keys(ref)
-    assert len(set(keys.tuple)) == 5
+    assert len(set(keys.whole)) == 6
     assert chat_keys(tenant, chat) == (keys.active, keys.live)
     if other != message:
         beside = log_keys(MessageRef(tenant, chat, other))
-        assert not {keys.meta, keys.stream, keys.tomb} & set(beside.tuple)
+        assert not {keys.meta, keys.stream, keys.tomb, keys.segments} & set(beside.whole)
         assert (keys.active, keys.live) == (beside.active, beside.live)
-    for key in keys.tuple:
+    for key in keys.whole:
         # One pair of braces, so the hash slot is the chat's; no character that a SCAN pattern knows.
         assert re.fullmatch(r"tr:\{[A-Za-z0-9_=-]+/[A-Za-z0-9_=-]+\}:[A-Za-z0-9_=-]*:[a-z]+", key)
     for foreign in (keys.stream, keys.active, keys.live, keys.tomb, user_key(tenant, chat), worker_channel("w")):

@@ -9,7 +9,7 @@ import pytest
 import shared.redis
 from shared.errors import Unavailable, UnsafeRedis
 from shared.link import Link
-from shared.redis import RedisUrl, check_redis, parse_url, resolver
+from shared.redis import RedisUrl, check_redis, command_link, connection_pool, is_cluster, parse_url, resolver
 from tests.support.redis import RedisServer
 
 
@@ -40,6 +40,8 @@ def url(**parts: object) -> RedisUrl:
             "sentinel://u:p@a:1/main/5",
             url(hosts=(("a", 1),), service="main", username="u", password="p", database=5),
         ),
+        ("cluster://a,b:7", url(hosts=(("a", 6379), ("b", 7)), cluster=True)),
+        ("clusters://u:p@a/0", url(hosts=(("a", 6379),), username="u", password="p", tls=True, cluster=True)),
     ],
 )
 def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
@@ -51,6 +53,7 @@ def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
     [
         "", "localhost:6379", "http://h", "redis://h/x", "redis://h:port", "redis://h?db=x", "sentinel://a",
         "redis://h/1/2", "redis://h/-1", "redis://h:99999", "unix://", "redis://a,b",
+        "cluster://a/1", "cluster://a/x", "cluster://a:x", "cluster://a/0/0",
     ],
 )  # fmt: skip
 def test_a_url_that_is_none_is_refused(text: str) -> None:
@@ -69,6 +72,31 @@ async def test_a_resolver_says_where_and_who() -> None:
     assert (target.address, target.username, target.password, target.database) == (("h", 7), "u", "p", 3)
     assert target.tls is not None
     assert (await resolver("unix:///s")()).address == "/s"
+
+
+def test_a_cluster_is_told_from_its_url() -> None:
+    assert [is_cluster(text) for text in ("cluster://a", "clusters://a", "redis://cluster", "sentinel://a/b", "")] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_the_queue_has_no_pool_on_a_cluster() -> None:
+    with pytest.raises(ValueError, match="queue"):
+        connection_pool("cluster://a")
+
+
+async def test_without_a_node_a_cluster_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await resolver("cluster://127.0.0.1:1,127.0.0.1:2")()
+    link = command_link("cluster://127.0.0.1:1", name="nobody")
+    try:
+        with pytest.raises(Unavailable):
+            await link.open(wait_s=0.3)
+        with pytest.raises(Unavailable):
+            await link.call("PING", deadline_s=0.1)
+        assert not link.up
+    finally:
+        await link.close()
 
 
 async def test_without_a_sentinel_the_master_is_unavailable() -> None:
@@ -96,3 +124,12 @@ async def test_a_redis_older_than_the_floor_is_refused(link: Link, monkeypatch: 
     monkeypatch.setattr(shared.redis, "OLDEST_REDIS", (99, 0))
     with pytest.raises(UnsafeRedis, match="too old"):
         await check_redis(link)
+
+
+async def test_a_server_that_is_no_cluster_is_refused(redis_url: str) -> None:
+    link = command_link(redis_url.replace("redis://", "cluster://"), name="none")
+    try:
+        with pytest.raises(UnsafeRedis, match="is no cluster"):
+            await link.open(wait_s=5)
+    finally:
+        await link.close()

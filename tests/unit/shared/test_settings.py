@@ -73,6 +73,18 @@ def test_a_reaper_is_never_later_than_the_time_kept_for_it() -> None:
     assert LONGEST_PAUSE_MS <= REAPED_WITHIN_S * 1000
 
 
+@pytest.mark.parametrize("url", ["cluster://a,b", "clusters://a"])
+def test_a_cluster_needs_another_redis_for_the_queue(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TAILRACE_REDIS_URL", url)
+    with pytest.raises(ValidationError, match="set TAILRACE_QUEUE_REDIS_URL to a Redis with one primary"):
+        SharedSettings()
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "redis://queue")
+    assert SharedSettings().queue_url == "redis://queue"
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "cluster://queue")
+    with pytest.raises(ValidationError, match="TAILRACE_QUEUE_REDIS_URL must not be a Redis Cluster"):
+        SharedSettings()
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         SharedSettings().lease_ms = 1  # type: ignore[misc]  # that is the point
