@@ -32,11 +32,6 @@ class LogKeys:
     tomb: str
 
     @property
-    def tuple(self) -> tuple[str, str, str, str, str]:
-        """All five."""
-        return (self.meta, self.stream, self.active, self.live, self.tomb)
-
-    @property
     def live_keys(self) -> tuple[str, str, str, str]:
         """Those that a message in flight has."""
         return (self.meta, self.stream, self.active, self.live)
@@ -45,6 +40,11 @@ class LogKeys:
     def record(self) -> tuple[str]:
         """The record alone."""
         return (self.meta,)
+
+    @property
+    def tuple(self) -> tuple[str, str, str, str, str]:
+        """All five."""
+        return (self.meta, self.stream, self.active, self.live, self.tomb)
 
 
 @lru_cache(maxsize=16_384)  # asked for with every append and every look at a record
