@@ -135,9 +135,8 @@ class Rig:
 
     def redis(self) -> None:
         """Start a Redis that keeps nothing."""
-        binary = os.environ.get("REDIS_SERVER_BIN") or shutil.which("redis-server") or _bundled_redis()
         options = ["--port", str(self.redis_port), "--save", "", "--appendonly", "no", "--maxclients", "18000"]
-        self.spawn("redis", [binary, *options, "--dir", str(self.folder)])
+        self.spawn("redis", [redis_binary(), *options, "--dir", str(self.folder)])
         self.wait_port(self.redis_port)
 
     def wait_port(self, port: int) -> None:
@@ -214,6 +213,11 @@ def rig() -> Iterator[Rig]:
         yield it
     finally:
         it.end()
+
+
+def redis_binary() -> str:
+    """Return the Redis server to run."""
+    return os.environ.get("REDIS_SERVER_BIN") or shutil.which("redis-server") or _bundled_redis()
 
 
 def _bundled_redis() -> str:

@@ -39,7 +39,7 @@ def gateway(rig: Rig, *, core: int = MEASURED, name: str = "server", port: int =
 
 
 def worker(rig: Rig, *, core: int = OTHERS, name: str = "worker", health: int = 0, **env: str) -> int:
-    """Start a worker and wait until it is ready; return its pid. `health`: its health port, unless it is the only one."""
+    """Start a worker and wait until it is ready; return its pid. Beside another it needs a `health` port of its own."""
     health = health or rig.health
     more = _env(rig, TAILRACE_WORKER_HEALTH_PORT=str(health), **env)
     process = rig.spawn(name, [python(), "-m", "worker"], core=core, env=more)
