@@ -11,7 +11,7 @@ import time
 from typing import cast
 from uuid import uuid4
 
-from arq.constants import job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import serialize_job
 
 from shared.ids import MessageRef
@@ -28,8 +28,17 @@ local score = (t[1] - 315360000) * 1000 + math.floor(t[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.0f', score), ARGV[3])
 if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[3]) end
-return redis.call('ZCARD', KEYS[2])
 """
+# The same for a message that may be queued already: under an id of the message's own, so that reminders do not pile up
+# while it waits, and in the place of the one that waits. A mark of progress on that is of a worker that died with it, or
+# is about to claim the message; either way somebody else may look.
+_REMIND = (
+    """
+local marked = redis.call('DEL', KEYS[3])
+if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('ZSCORE', KEYS[2], ARGV[3]) and marked == 0 then return end
+"""
+    + _ENQUEUE
+)
 
 
 class Dispatcher:
@@ -45,11 +54,17 @@ class Dispatcher:
 
         `wake=False` leaves it to the next regular poll: for a worker that hands back a job it has no room for.
         """
-        job_id = uuid4().hex
+        await self._queue(_ENQUEUE, ref, uuid4().hex, WAKE if wake else "")
+
+    async def remind(self, ref: MessageRef) -> None:
+        """Queue `ref` again, in case its job was lost: at most one reminder of a message waits. Raises as `dispatch`."""
+        await self._queue(_REMIND, ref, f"again:{ref.member}", WAKE)
+
+    async def _queue(self, script: str, ref: MessageRef, job_id: str, channel: str) -> None:
         job = serialize_job(JOB_NAME, (ref.member,), {}, None, int(time.time() * 1000), serializer=encode_job_value)
-        keys = (job_key_prefix + job_id, QUEUE_NAME)
-        args = (job, _JOB_TTL_MS, job_id, WAKE if wake else "")
-        await self._link.script(_ENQUEUE, keys, args, deadline_s=self._deadline_s)
+        keys = (job_key_prefix + job_id, QUEUE_NAME, in_progress_key_prefix + job_id)
+        args = (job, _JOB_TTL_MS, job_id, channel)
+        await self._link.script(script, keys, args, deadline_s=self._deadline_s)
 
     async def depth(self) -> int:
         """Return how many jobs wait; admission control compares it with a bound."""

@@ -56,6 +56,47 @@ async def test_each_dispatch_is_a_job_of_its_own(dispatcher: Dispatcher, ref: Me
     assert await dispatcher.depth() == 2
 
 
+async def test_reminders_of_a_message_do_not_pile_up_and_keep_their_place(
+    dispatcher: Dispatcher, link: Link, ref: MessageRef
+) -> None:
+    other = MessageRef("t", "c", "other")
+    await dispatcher.remind(ref)
+    await until_next_ms(link)
+    await dispatcher.dispatch(other)
+    await until_next_ms(link)
+    for _ in range(3):
+        await dispatcher.remind(ref)
+    assert await jobs(link) == [ref.member, other.member]
+
+
+async def test_a_reminder_is_its_own_job_beside_the_first(dispatcher: Dispatcher, link: Link, ref: MessageRef) -> None:
+    await dispatcher.dispatch(ref)
+    await dispatcher.remind(ref)
+    assert await jobs(link) == [ref.member] * 2
+
+
+async def test_a_reminder_frees_one_that_a_dead_worker_has(
+    dispatcher: Dispatcher, link: Link, redis_url: str, ref: MessageRef
+) -> None:
+    await dispatcher.remind(ref)
+    (job_id,) = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
+    await link.call("SET", b"arq:in-progress:" + job_id, "1")
+    async with Listener(redis_url, WAKE) as listener:
+        await dispatcher.remind(ref)
+        assert len(await listener.heard()) == 1
+    assert await link.call("EXISTS", b"arq:in-progress:" + job_id) == 0
+    assert await jobs(link) == [ref.member]
+
+
+async def test_only_what_is_not_queued_yet_wakes_workers(
+    dispatcher: Dispatcher, redis_url: str, ref: MessageRef
+) -> None:
+    async with Listener(redis_url, WAKE) as listener:
+        await dispatcher.remind(ref)
+        await dispatcher.remind(ref)
+        assert len(await listener.heard()) == 1
+
+
 async def test_jobs_are_in_order_and_older_than_any_wrong_clock(dispatcher: Dispatcher, link: Link) -> None:
     refs = [MessageRef("t", "c", f"m{number}") for number in range(3)]
     for ref in refs:
