@@ -30,7 +30,7 @@ redis.call('ZADD', KEYS[2], string.format('%.0f', score), ARGV[3])
 if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[3]) end
 """
 # The same for a message that may be queued already: under an id of the message's own, so that reminders do not pile up
-# while it waits, and in the place of the one that waits. A mark of progress on that is of a worker that died with it, or
+# while it waits, and in the place of the one that waits. A mark of progress on that is of a worker that died with it or
 # is about to claim the message; either way somebody else may look.
 _REMIND = (
     """
@@ -57,7 +57,7 @@ class Dispatcher:
         await self._queue(_ENQUEUE, ref, uuid4().hex, WAKE if wake else "")
 
     async def remind(self, ref: MessageRef) -> None:
-        """Queue `ref` again, in case its job was lost: at most one reminder of a message waits. Raises as `dispatch`."""
+        """Queue `ref` again in case its job was lost; at most one reminder of a message waits. Raises as `dispatch`."""
         await self._queue(_REMIND, ref, f"again:{ref.member}", WAKE)
 
     async def _queue(self, script: str, ref: MessageRef, job_id: str, channel: str) -> None:

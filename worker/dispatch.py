@@ -34,18 +34,23 @@ _AT_A_TIME = 64
 _END_JOBS_S = 2.0
 
 
-# Marks jobs as in progress, as arq does, and returns those that nobody else has.
-# KEYS 1 queue   ARGV 1 how many  2 ms until a mark is void  3 prefix of a mark  4.. job ids
+# Marks the first jobs that nobody else has as in progress, as arq does, and returns them. What others have stands at
+# the head of the queue for as long as a claim takes; it is looked past, but not for ever.
+# KEYS 1 queue   ARGV 1 how many  2 ms until a mark is void  3 prefix of a mark  4 jobs to look past
 _PICK = """
-local picked = {}
-for i = 4, #ARGV do
-  if #picked >= tonumber(ARGV[1]) then break end
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) and redis.call('SET', ARGV[3] .. ARGV[i], '1', 'NX', 'PX', ARGV[2]) then
-    picked[#picked + 1] = ARGV[i]
+local most, picked, at = tonumber(ARGV[1]), {}, 0
+local page = most + 32
+repeat
+  local ids = redis.call('ZRANGE', KEYS[1], at, at + page - 1)
+  for _, id in ipairs(ids) do
+    if #picked >= most then break end
+    if redis.call('SET', ARGV[3] .. id, '1', 'NX', 'PX', ARGV[2]) then picked[#picked + 1] = id end
   end
-end
+  at = at + page
+until #picked >= most or #ids < page or at > tonumber(ARGV[4])
 return picked
 """
+_LOOK_PAST = 2000
 
 
 class _Poller(Worker):
@@ -61,16 +66,17 @@ class _Poller(Worker):
         self.polled = True
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start those of `job_ids` that nobody has, as many as may run.
+        """Start the first jobs that nobody has, as many as may run; `job_ids` says only whether there are any.
 
         One step for all of them: arq takes four round trips for each, one after the other, which is a second for some
-        fifty jobs once the worker is busy.
+        fifty jobs once the worker is busy. And Redis looks through the queue by itself: to take one job from a long
+        queue, some hundreds of ids would go to and fro.
         """
         room = self.max_jobs - self.job_counter
         if not job_ids or room <= 0:
             return
         marked_ms = int(self.in_progress_timeout_s * 1000)
-        args = (str(room), str(marked_ms), in_progress_key_prefix, *(job_id.decode() for job_id in job_ids))
+        args = (str(room), str(marked_ms), in_progress_key_prefix, str(_LOOK_PAST))
         picked = cast("list[bytes]", await cast(Any, self.pool).eval(_PICK, 1, self.queue_name, *args))
         now = timestamp_ms()
         for raw in picked:
@@ -144,6 +150,7 @@ class Queue:
             redis_pool=redis,
             handle_signals=False,
             max_jobs=_AT_A_TIME,
+            queue_read_limit=1,
             job_timeout=JOB_TIMEOUT_S,
             keep_result=0,
             health_check_interval=3600,
