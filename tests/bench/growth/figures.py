@@ -43,7 +43,7 @@ FIGURES = (
     ),
     Figure(
         "streams",
-        "Answers under way, two tokens a second and one viewer each",
+        "Answers under way, a token a second and one viewer each",
         "streams",
         "stream",
         "CPU ms a second",
@@ -86,8 +86,9 @@ FIGURES = (
             Curve("workers", "redis_ms", "Redis, the same answer", "cpu"),
             Curve("gateways", "gateway_mb", "all gateways", "memory", fixed=NOTHING),
             Curve("workers", "worker_mb", "all workers", "memory", fixed=NOTHING),
-            _memory("gateways", "redis", "Redis (of the gateways' scene)"),
+            Curve("gateways", "redis_mb", "Redis, beside the gateways", "memory"),
         ),
+        "resident memory, MB",
     ),
     Figure(
         "queue",
@@ -119,5 +120,6 @@ FIGURES = (
             Curve("cluster", "gateway_mb", "gateway", "memory"),
             Curve("cluster", "worker_mb", "worker", "memory"),
         ),
+        "resident memory, MB",
     ),
 )

@@ -12,6 +12,7 @@ from tests.support.ports import free_port
 
 READERS = 10
 FAN_STREAMS = 300
+MOST_A_SECOND = 30_000
 
 
 def silent(viewers: int, span: float) -> Values:
@@ -45,8 +46,9 @@ def watched(viewers: int, span: float) -> Values:
         load.connected()
         time.sleep(0.3)
         meter.begin()
-        events = max(4, int(5 * span))
-        produce(it, 1, 10, events / 10, file).wait()
+        rate = min(10.0, MOST_A_SECOND / viewers)  # beyond what a core delivers, events would be joined
+        events = max(4, int(rate * span / 2))
+        produce(it, 1, rate, events / rate, file).wait()
         time.sleep(0.3)
         found, seen = meter.end(per=events), load.end()
         it.end(hard=True)

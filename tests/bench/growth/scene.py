@@ -43,10 +43,14 @@ class Curve:
         points = self.points(results)
         if len(points) < FEWEST:
             return None
+        return judge(points, self.rest(results))
+
+    def rest(self, results: Results) -> float | None:
+        """Return what it is at rest; None if that was not measured."""
         if self.fixed in ("", NOTHING):
-            return judge(points, 0.0 if self.fixed else None)
-        rest = [values[self.fixed] for _, values in results[self.scene]]
-        return judge(points, sum(rest) / len(rest))
+            return 0.0 if self.fixed else None
+        found = [values[self.fixed] for _, values in results[self.scene]]
+        return sum(found) / len(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Figure:
     each: str
     cpu_label: str
     curves: tuple[Curve, ...]
-    memory_label: str = "resident memory, MB"
+    memory_label: str = "resident memory beyond that of the idle process, MB"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from tests.bench.own import SCOPE
 from tests.bench.rig import MEASURED, OTHERS, Rig, python, rig
 from tests.support.ports import free_port
 
-RATE = 2
+RATE = 1
 TOKEN_RATE = 5000
 LEAST_TOKENS = 10_000
 STARTS = 200
@@ -49,11 +49,11 @@ def over(client: Any, chats: list[str]) -> int:
 
 
 def answers(streams: int, span: float) -> Values:
-    """So many answers under way, two tokens a second and one viewer each: what they cost a second."""
+    """So many answers under way, a token a second and one viewer each: what they cost a second."""
     with rig() as it, redis.Redis(port=it.redis_port) as client:
         it.redis()
         services.model(it, RATE, 100_000)
-        services.gateway(it, TAILRACE_MAX_RUNNING_PER_USER="0")
+        services.gateway(it, core=OTHERS, TAILRACE_MAX_RUNNING_PER_USER="0")
         services.worker(it, core=MEASURED, TAILRACE_WORKER_SLOTS="5000")
         time.sleep(0.3)
         meter = Meter(it, gateway=["server"], worker=["worker"], redis=["redis"])
