@@ -61,7 +61,7 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
             on_end=feed.ended,
         )
         dispatcher = Dispatcher(queue_link, deadline_s=settings.redis_deadline_s)
-        hub = Hub(log, resolver(settings.redis_url), _hub_settings(settings), redispatch=dispatcher.remind)
+        hub = Hub(log, resolver(settings.redis_url), _hub_settings(settings), redispatch=dispatcher.dispatch)
         await hub.open()
         stack.push_async_callback(hub.close)
         pulse = Pulse(link, metrics, grace_s=settings.ready_grace_s)

@@ -222,7 +222,7 @@ async def _again(services: Services, ref: MessageRef, state: MetaState) -> Curso
     # The appointment made for this start has replaced the real one: have a reaper set it right.
     await services.log.watch(ref, SOON_MS)
     if state == "queued":
-        await services.dispatcher.remind(ref)
+        await services.dispatcher.dispatch(ref)
     entries = await services.log.read(ref, None, 1)
     return entries[0].cursor if entries else None
 

@@ -84,7 +84,7 @@ class Reaper:
             return "leased"
         verdict = judge(meta, self._settings)
         if verdict is None:
-            await self._dispatcher.remind(ref)
+            await self._dispatcher.dispatch(ref)
             await self._store.watch(ref, _pause_ms(meta))
             self._log("message dispatched again", meta)
             return "dispatched"
@@ -119,7 +119,7 @@ def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "fai
 
 
 def _pause_ms(meta: Meta) -> int:
-    """Return when to look again after a reminder: ever later, or a long queue would cost its length every second."""
+    """Return when to look again after a dispatch: ever later, or a long queue would cost its length every second."""
     since = meta.lease_until if meta.state == "running" else meta.born
     return min(max(meta.now - since, 1000), _LONGEST_PAUSE_MS)
 

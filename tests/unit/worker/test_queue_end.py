@@ -34,10 +34,10 @@ class _Taker:
         pass
 
 
-async def bytes_taken(link: Link) -> int:
-    """Return how many bytes the server has been sent."""
+async def stat(link: Link, name: str) -> int:
+    """Return one of the server's counters."""
     rows = (await link.call("INFO", "stats")).decode().splitlines()
-    return next(int(row.partition(":")[2]) for row in rows if row.startswith("total_net_input_bytes:"))
+    return next(int(row.partition(":")[2]) for row in rows if row.startswith(f"{name}:"))
 
 
 async def test_jobs_that_others_have_hide_nothing_behind_them(redis_url: str, link: Link) -> None:
@@ -60,12 +60,43 @@ async def test_a_long_queue_is_not_read_to_take_a_little_of_it(redis_url: str, l
     dispatcher, taker = Dispatcher(link), _Taker()
     for number in range(400):
         await dispatcher.dispatch(MessageRef("acme", "chat", f"message-{number}"))
-    before = await bytes_taken(link)
+    before = await stat(link, "total_net_input_bytes")
     taker.free = 1
     queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
     polling = asyncio.create_task(queue.run())
     await wait_until(lambda: taker.taken)
-    assert await bytes_taken(link) - before < 4000  # the ids of 400 jobs: 15,600
+    assert await stat(link, "total_net_input_bytes") - before < 4000  # the ids of 400 jobs: 15,600
+    await end_task(polling)
+
+
+async def test_many_jobs_at_a_time_need_no_connection_each(redis_url: str, link: Link) -> None:
+    """One after the other they would wait for theirs, some turns of a busy loop each: a few jobs a second."""
+    dispatcher, taker = Dispatcher(link), _Taker()
+    for number in range(50):
+        await dispatcher.dispatch(MessageRef("acme", "chat", f"message-{number}"))
+    before = await stat(link, "total_connections_received")
+    taker.free = 50
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: len(taker.taken) == 50)
+    await wait_until(lambda: _is_empty(dispatcher))
+    assert await stat(link, "total_connections_received") - before == 1  # the poll's own
+    await end_task(polling)
+
+
+async def _is_empty(dispatcher: Dispatcher) -> bool:
+    return await dispatcher.depth() == 0
+
+
+async def test_a_job_that_cannot_be_run_leaves_the_queue(redis_url: str, link: Link) -> None:
+    dispatcher, taker = Dispatcher(link), _Taker()
+    await dispatcher.dispatch(MessageRef("acme", "chat", "message"))
+    (job_id,) = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
+    await link.call("SET", b"arq:job:" + job_id, "no job")
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: _is_empty(dispatcher))
+    assert taker.taken == []
     await end_task(polling)
 
 
