@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.bench.growth import cluster_scene, gateway_scenes, worker_scenes
 from tests.bench.growth.scene import NOTHING, Curve, Figure, Scene
 
+SERVICES = (("worker", "worker"), ("gateway", "gateway"), ("redis", "Redis"))
+
 SCENES = {
     scene.name: scene
     for scene in (
@@ -47,8 +49,8 @@ FIGURES = (
         "streams",
         "stream",
         "CPU ms a second",
-        tuple(Curve("answers", f"{name}_ms", name.capitalize(), "cpu") for name in ("worker", "gateway", "redis"))
-        + tuple(_memory("answers", name, name.capitalize()) for name in ("worker", "gateway", "redis")),
+        tuple(Curve("answers", f"{group}_ms", name, "cpu") for group, name in SERVICES)
+        + tuple(_memory("answers", group, name) for group, name in SERVICES),
     ),
     Figure(
         "events",
@@ -70,8 +72,8 @@ FIGURES = (
         "tokens",
         "token",
         "CPU ms for the whole answer",
-        tuple(Curve("long", f"{name}_ms", name.capitalize(), "cpu") for name in ("worker", "gateway", "redis"))
-        + tuple(_memory("long", name, f"{name.capitalize()}, at its peak") for name in ("worker", "gateway", "redis")),
+        tuple(Curve("long", f"{group}_ms", name, "cpu") for group, name in SERVICES)
+        + tuple(_memory("long", group, f"{name}, at its peak") for group, name in SERVICES),
     ),
     Figure(
         "replicas",
