@@ -36,7 +36,10 @@ FIGURES = (
         "viewer",
         "CPU ms: a second (silent), an event (one stream)",
         (
-            Curve("silent", "gateway_ms", "gateway, each viewer on a silent stream of its own", "cpu"),
+            Curve(
+                *("silent", "gateway_ms", "gateway, each viewer on a silent stream of its own", "cpu"),
+                note="every second a look at each connection, every four at the record of each silent stream.",
+            ),
             Curve("watched", "gateway_ms", "gateway, an event of one stream that all watch", "cpu"),
             Curve("watched", "redis_ms", "Redis, the same event", "cpu"),
             _memory("silent", "gateway", "gateway, each on a stream of its own"),
@@ -84,7 +87,11 @@ FIGURES = (
         (
             Curve("gateways", "gateway_ms", "all gateways, an event", "cpu", fixed=NOTHING),
             Curve("gateways", "redis_ms", "Redis, the same event", "cpu"),
-            Curve("workers", "worker_ms", "all workers, a short answer", "cpu", fixed=NOTHING),
+            Curve(
+                *("workers", "worker_ms", "all workers, a short answer", "cpu"),
+                fixed=NOTHING,
+                note="a queued message wakes every idle worker; those that come second find nothing.",
+            ),
             Curve("workers", "redis_ms", "Redis, the same answer", "cpu"),
             Curve("gateways", "gateway_mb", "all gateways", "memory", fixed=NOTHING),
             Curve("workers", "worker_mb", "all workers", "memory", fixed=NOTHING),
@@ -115,7 +122,10 @@ FIGURES = (
         "node",
         "CPU ms a second",
         (
-            Curve("cluster", "redis_ms", "all nodes", "cpu"),
+            Curve(
+                *("cluster", "redis_ms", "all nodes", "cpu"),
+                note="each node does its share of the writing, but a published event goes to every node of a cluster.",
+            ),
             Curve("cluster", "gateway_ms", "gateway", "cpu"),
             Curve("cluster", "worker_ms", "worker", "cpu"),
             Curve("cluster", "redis_mb", "all nodes", "memory"),
