@@ -12,7 +12,7 @@ ARGS ?=
 JOBS ?= 4
 
 .PHONY: help run test mutants check format lock venv clean third-party clients-old
-.PHONY: chaos soak chaos-bite rolling chaos-ci bench bench-quick bench-setup flame
+.PHONY: chaos soak chaos-bite rolling chaos-ci bench bench-quick bench-setup bench-growth flame
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1	/' | expand -t 22
@@ -79,6 +79,9 @@ bench-setup: $(STAMP) ## what the benchmark's peers need: node packages, a Pytho
 
 bench: $(STAMP) ## race the product against its peers, in turns; writes tests/bench/RESULTS.md; ten minutes
 	$(PY) -m tests.bench $(ARGS)
+
+bench-growth: $(STAMP) ## how cost grows, as curves: tests/bench/GROWTH.md; ten minutes (ARGS=--quick: one, into .bench/growth)
+	$(PY) -m tests.bench.growth $(ARGS)
 
 flame: $(STAMP) ## flame graphs of a gateway and a worker under load, into .bench/
 	$(PY) -m tests.bench.flame $(ARGS)

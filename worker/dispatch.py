@@ -1,7 +1,7 @@
 """Owns the queue's reading end: arq's worker with a loop of its own. arq picks jobs up and does nothing else.
 
 A job is thin: it claims a message, hands it to the supervisor and returns, so running work never sits in the queue.
-Tasks: `run` polls until cancelled; arq owns the tasks of jobs it has started, at most as many as slots are free.
+Tasks: `run` polls until cancelled and ends the tasks of jobs it has started, at most as many as slots are free.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from arq import func
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix
-from arq.utils import timestamp_ms
+from arq.jobs import deserialize_job_raw
 from arq.worker import Worker
 
-from shared.dispatch import Dispatcher
+from shared.dispatch import Dispatcher, PickedJob
 from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
 from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, decode_job_value, encode_job_value
@@ -35,23 +34,10 @@ _AT_A_TIME = 64
 _END_JOBS_S = 2.0
 
 
-# Marks jobs as in progress, as arq does, and returns those that nobody else has.
-# KEYS 1 queue   ARGV 1 how many  2 ms until a mark is void  3 prefix of a mark  4.. job ids
-_PICK = """
-local picked = {}
-for i = 4, #ARGV do
-  if #picked >= tonumber(ARGV[1]) then break end
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) and redis.call('SET', ARGV[3] .. ARGV[i], '1', 'NX', 'PX', ARGV[2]) then
-    picked[#picked + 1] = ARGV[i]
-  end
-end
-return picked
-"""
-
-
 class _Poller(Worker):
     """arq's worker, polled by `Queue.run` in place of its own loop, which knows no wake-up."""
 
+    dispatcher: Dispatcher
     polled = False
 
     async def poll(self, most_jobs: int) -> None:
@@ -62,23 +48,45 @@ class _Poller(Worker):
         self.polled = True
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start those of `job_ids` that nobody has, as many as may run.
+        """Start the first jobs that nobody has, as many as may run; `job_ids` says only whether there are any.
 
-        One step for all of them: arq takes four round trips for each, one after the other, which is a second for some
-        fifty jobs once the worker is busy.
+        One step for all of them. And Redis looks through the queue by itself: to take one job from a long queue, some
+        hundreds of ids would go to and fro.
         """
         room = self.max_jobs - self.job_counter
         if not job_ids or room <= 0:
             return
-        marked_ms = int(self.in_progress_timeout_s * 1000)
-        args = (str(room), str(marked_ms), in_progress_key_prefix, *(job_id.decode() for job_id in job_ids))
-        picked = cast("list[bytes]", await cast(Any, self.pool).eval(_PICK, 1, self.queue_name, *args))
-        now = timestamp_ms()
-        for raw in picked:
-            job_id = raw.decode()
+        for job in await self.dispatcher.pick(room, int(self.in_progress_timeout_s * 1000)):
             self.job_counter += 1
-            self.tasks[job_id] = task = asyncio.create_task(self.run_job(job_id, now), name="job")
+            self.tasks[f"{job.mark} {job.job_id}"] = task = asyncio.create_task(self._look(job), name="job")
             task.add_done_callback(self._job_over)
+
+    async def _look(self, job: PickedJob) -> None:
+        """Run a job and take it out of the queue; cancelled, leave it there.
+
+        In place of arq's way, whose steps wait for each other's connections: a busy worker took a few jobs a second.
+        """
+        try:
+            await self._call(job)
+        except asyncio.CancelledError:
+            await self._leave(job, done=False)
+            raise
+        except Exception:  # the boundary of the task: a job that cannot be run is no use in the queue
+            log.exception("job failed")
+        await self._leave(job, done=True)
+
+    async def _call(self, job: PickedJob) -> None:
+        if not job.body:
+            return
+        name, args, kwargs, _, _ = deserialize_job_raw(job.body, deserializer=decode_job_value)
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await self.functions[name].coroutine({}, *args, **kwargs)
+
+    async def _leave(self, job: PickedJob, *, done: bool) -> None:
+        try:
+            await self.dispatcher.leave(job, done=done)
+        except Unavailable:
+            log.warning("job left in the queue, Redis is away")  # somebody looks again once the mark is void
 
     def _job_over(self, _: object) -> None:
         self.job_counter -= 1
@@ -140,7 +148,7 @@ class Queue:
 
     def _poller(self, pool: Any) -> _Poller:
         redis = ArqRedis(pool, job_serializer=encode_job_value, job_deserializer=decode_job_value)
-        return _Poller(
+        poller = _Poller(
             [
                 func(job, name=name, timeout=JOB_TIMEOUT_S, keep_result=0, max_tries=1_000_000)
                 for name, job in ((JOB_NAME, self._job), (CANCEL_NAME, self._cancel))
@@ -149,6 +157,7 @@ class Queue:
             redis_pool=redis,
             handle_signals=False,
             max_jobs=_AT_A_TIME,
+            queue_read_limit=1,
             job_timeout=JOB_TIMEOUT_S,
             keep_result=0,
             health_check_interval=3600,
@@ -156,12 +165,16 @@ class Queue:
             job_deserializer=decode_job_value,
             log_results=False,
         )
+        poller.dispatcher = self._dispatcher
+        return poller
 
     async def _end_jobs(self, poller: _Poller) -> None:
         if poller.tasks:
             await asyncio.wait(poller.tasks.values(), timeout=_END_JOBS_S)
         for task in poller.tasks.values():
             task.cancel()
+        if poller.tasks:
+            await asyncio.wait(poller.tasks.values(), timeout=_END_JOBS_S)
 
     async def _cancel(self, ctx: dict[Any, Any], member: str, model: str, run_id: str, attempt: int) -> None:
         run = Run(member, model, run_id, attempt)

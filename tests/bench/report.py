@@ -89,7 +89,7 @@ def road_goals(first: dict[str, float], road: dict[str, float], more_ms: float) 
 
 def write(tables: list[Table], knees: dict[str, int], found: list[Goal], took_s: float, *, partly: str) -> str:
     """Write the report down and return it; `partly`: the scenarios that were chosen, if not all."""
-    parts = ["# Results of `make bench`", "", _machine(took_s), ""]
+    parts = ["# Results of `make bench`", "", machine(took_s), ""]
     parts += [f"**Not the whole benchmark: {partly}.** The rest was not run.", ""] if partly else []
     parts += ["## Goals", ""]
     parts += ["| what | goal | found | |", "|---|---|---|---|"]
@@ -122,7 +122,8 @@ def _legend() -> str:
     )
 
 
-def _machine(took_s: float) -> str:
+def machine(took_s: float) -> str:
+    """Return what was measured on, and how long it took."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((row.partition(":")[2].strip() for row in info.splitlines() if row.startswith("model name")), "?")
     tools = [_version(*command) for command in (("redis-server", "--version"), ("node", "--version"), ("nginx", "-v"))]

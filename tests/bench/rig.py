@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -38,6 +39,12 @@ def take_priority() -> None:
         Path("/proc/self/autogroup").write_text("-12")
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children have as many connections as the system allows: 10,000 viewers need them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def build() -> None:
@@ -96,7 +103,7 @@ class Rig:
     """A scope for processes; all of them are gone when it is left."""
 
     def __init__(self) -> None:
-        self.redis_port, self.port, self.spare, _ = (free_port() for _ in range(4))
+        self.redis_port, self.port, self.spare, self.health = (free_port() for _ in range(4))
         self.folder = BUILD / "run"
         self._running: list[subprocess.Popen[bytes]] = []
         self.pids: dict[str, int] = {}
@@ -128,9 +135,8 @@ class Rig:
 
     def redis(self) -> None:
         """Start a Redis that keeps nothing."""
-        binary = os.environ.get("REDIS_SERVER_BIN") or shutil.which("redis-server") or _bundled_redis()
         options = ["--port", str(self.redis_port), "--save", "", "--appendonly", "no", "--maxclients", "18000"]
-        self.spawn("redis", [binary, *options, "--dir", str(self.folder)])
+        self.spawn("redis", [redis_binary(), *options, "--dir", str(self.folder)])
         self.wait_port(self.redis_port)
 
     def wait_port(self, port: int) -> None:
@@ -200,12 +206,18 @@ class Rig:
 @contextmanager
 def rig() -> Iterator[Rig]:
     """Lend a rig."""
+    raise_file_limit()
     build()
     it = Rig()
     try:
         yield it
     finally:
         it.end()
+
+
+def redis_binary() -> str:
+    """Return the Redis server to run."""
+    return os.environ.get("REDIS_SERVER_BIN") or shutil.which("redis-server") or _bundled_redis()
 
 
 def _bundled_redis() -> str:

@@ -38,12 +38,13 @@ def gateway(rig: Rig, *, core: int = MEASURED, name: str = "server", port: int =
     return process.pid
 
 
-def worker(rig: Rig, *, core: int = OTHERS, name: str = "worker", **env: str) -> int:
-    """Start a worker and wait until it is ready; return its pid."""
-    more = _env(rig, TAILRACE_WORKER_HEALTH_PORT=str(rig.spare + 1), **env)
+def worker(rig: Rig, *, core: int = OTHERS, name: str = "worker", health: int = 0, **env: str) -> int:
+    """Start a worker and wait until it is ready; return its pid. Beside another it needs a `health` port of its own."""
+    health = health or rig.health
+    more = _env(rig, TAILRACE_WORKER_HEALTH_PORT=str(health), **env)
     process = rig.spawn(name, [python(), "-m", "worker"], core=core, env=more)
-    rig.wait_port(rig.spare + 1)
-    wait_ready(rig.spare + 1)
+    rig.wait_port(health)
+    wait_ready(health)
     return process.pid
 
 

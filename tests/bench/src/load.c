@@ -5,7 +5,7 @@
  *   load -p 8600 -n 5000 -u /sse/%d -i -d 10                  idle: connections only
  *   -H "Name: value"   a header more (repeatable)        -f n   the first event of everybody must have seq n
  *   -P body            POST that instead of a GET        -c n   most connections being opened at a time
- *   -t s               give up after so many seconds
+ *   -t s               give up after so many seconds     SIGTERM ends the measuring early, with the report
  *
  * A mark in an event's data names it: "seq":N,"ts":T or #N@T (several in one event count as several), T being the
  * writer's wall clock in microseconds. Per connection the seqs must go up by one: what is missing is a gap, what comes
@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,9 +45,10 @@ static char headers[2048];
 static double warm = 1, span = 5, patience = 60;
 static long wanted;
 static struct viewer *viewers;
-static long ready, failed, closed, finished, gaps, doubles, wrong_first, bare;
+static long ready, failed, closed, left, finished, gaps, doubles, wrong_first, bare;
 static long events, reads, bytes;
 static int measuring;
+static volatile sig_atomic_t over;
 
 /* Latencies in microseconds: 128 steps per doubling, so within two per cent. */
 enum { STEPS = 128 };
@@ -199,7 +201,7 @@ static void hear(struct viewer *v)
     static char in[1 << 18];
     ssize_t got = recv(v->fd, in, sizeof in, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (got <= 0) { drop(v, v->state == BODY ? &closed : &failed); return; }
+    if (got <= 0) { drop(v, v->state < BODY ? &failed : v->done > 0 ? &left : &closed); return; }
     uint64_t now = (uint64_t)(wall(CLOCK_REALTIME) * 1e6);
     if (measuring) { reads++; bytes += got; }
     if (v->state == BODY) { unchunk(v, in, got, now); return; }
@@ -235,6 +237,8 @@ static void turn(void)
         } else if (v->state == HEAD || v->state == BODY) hear(v);
     }
 }
+
+static void on_term(int number) { (void)number; over = 1; }
 
 static void say(const char *text) { puts(text); fflush(stdout); }
 
@@ -287,6 +291,7 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+    signal(SIGTERM, on_term);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     viewers = calloc(total, sizeof *viewers);
     for (int i = 0; i < total; i++) viewers[i] = (struct viewer){.number = i, .last = -1};
@@ -297,7 +302,7 @@ int main(int argc, char **argv)
         turn();
         double now = wall(CLOCK_MONOTONIC);
         if (!told && ready + failed >= total) { say("ready"); told = 1; if (!wanted) until = now + warm + span + patience; since = wanted ? since : now; }
-        if (now > until) break;
+        if (over || now > until) break;
         if (wanted) { if (finished + failed + closed >= total) break; continue; }
         if (told && !begin && now >= since + warm) { say("begin"); begin = now; measuring = 1; }
         if (begin && now >= begin + span) break;

@@ -15,6 +15,8 @@ from shared.log.keys import WAKE
 from tests.support.log import Listener
 from tests.support.wait import wait_until
 
+HELD_MS = 60_000
+
 
 @pytest.fixture
 def dispatcher(link: Link) -> Dispatcher:
@@ -50,10 +52,68 @@ async def test_a_job_is_json_and_names_the_message(dispatcher: Dispatcher, link:
     assert 0 < await link.call("PTTL", b"arq:job:" + job_id) <= 24 * 3600 * 1000
 
 
-async def test_each_dispatch_is_a_job_of_its_own(dispatcher: Dispatcher, ref: MessageRef) -> None:
+async def test_a_message_is_queued_once_and_keeps_its_place(
+    dispatcher: Dispatcher, link: Link, ref: MessageRef
+) -> None:
+    other = MessageRef("t", "c", "other")
     await dispatcher.dispatch(ref)
-    await dispatcher.dispatch(ref)
+    await until_next_ms(link)
+    await dispatcher.dispatch(other)
+    await until_next_ms(link)
+    for _ in range(3):
+        await dispatcher.dispatch(ref)
+    assert await jobs(link) == [ref.member, other.member]
     assert await dispatcher.depth() == 2
+
+
+async def test_only_what_is_not_queued_yet_wakes_workers(
+    dispatcher: Dispatcher, redis_url: str, ref: MessageRef
+) -> None:
+    async with Listener(redis_url, WAKE) as listener:
+        await dispatcher.dispatch(ref)
+        await dispatcher.dispatch(ref)
+        assert len(await listener.heard()) == 1
+
+
+async def test_a_job_is_picked_by_one_and_gone_when_done(dispatcher: Dispatcher, link: Link, ref: MessageRef) -> None:
+    await dispatcher.dispatch(ref)
+    (job,) = await dispatcher.pick(5, HELD_MS)
+    assert json.loads(job.body)["a"] == [ref.member]
+    assert await dispatcher.pick(5, HELD_MS) == []
+    await dispatcher.leave(job, done=True)
+    assert await dispatcher.depth() == 0
+    assert await link.call("KEYS", "arq:*") == []
+
+
+async def test_a_job_put_back_is_there_for_others(dispatcher: Dispatcher, ref: MessageRef) -> None:
+    await dispatcher.dispatch(ref)
+    (job,) = await dispatcher.pick(5, HELD_MS)
+    await dispatcher.leave(job, done=False)
+    (again,) = await dispatcher.pick(5, HELD_MS)
+    assert (again.job_id, again.body) == (job.job_id, job.body)
+
+
+async def test_a_job_is_there_again_when_its_worker_has_died(dispatcher: Dispatcher, ref: MessageRef) -> None:
+    await dispatcher.dispatch(ref)
+    await dispatcher.pick(5, 1)
+    await wait_until(lambda: dispatcher.pick(5, HELD_MS))
+
+
+async def test_a_dispatch_during_the_look_is_not_lost_with_it(
+    dispatcher: Dispatcher, redis_url: str, ref: MessageRef
+) -> None:
+    await dispatcher.dispatch(ref)
+    (early,) = await dispatcher.pick(5, HELD_MS)
+    async with Listener(redis_url, WAKE) as listener:
+        await dispatcher.dispatch(ref)
+        assert len(await listener.heard()) == 1
+    await dispatcher.leave(early, done=True)
+    (job,) = await dispatcher.pick(5, HELD_MS)
+    assert job.job_id == early.job_id
+    await dispatcher.leave(early, done=False)  # its mark is not the one that stands now
+    assert await dispatcher.pick(5, HELD_MS) == []
+    await dispatcher.leave(job, done=True)
+    assert await dispatcher.depth() == 0
 
 
 async def test_jobs_are_in_order_and_older_than_any_wrong_clock(dispatcher: Dispatcher, link: Link) -> None:

@@ -1,4 +1,4 @@
-"""The queue's poller ends when it is told to, in whatever moment of a poll that comes."""
+"""The queue's poller: it takes what nobody has, and ends when told to, in whatever moment of a poll that comes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import cast
 
 from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
+from shared.jobs import QUEUE_NAME
 from shared.link import Link
+from tests.support.wait import wait_until
 from worker.dispatch import Queue
 from worker.intake import Intake
 from worker.supervisor import Supervisor
+from worker.writer import end_task
 
 
 class _Taker:
@@ -18,14 +21,83 @@ class _Taker:
 
     free = 10
 
+    def __init__(self) -> None:
+        self.taken: list[MessageRef] = []
+
     async def take(self, ref: MessageRef) -> None:
-        return None
+        self.taken.append(ref)
 
     def reserve(self) -> bool:
         return True
 
     def unreserve(self) -> None:
         pass
+
+
+async def stat(link: Link, name: str) -> int:
+    """Return one of the server's counters."""
+    rows = (await link.call("INFO", "stats")).decode().splitlines()
+    return next(int(row.partition(":")[2]) for row in rows if row.startswith(f"{name}:"))
+
+
+async def test_jobs_that_others_have_hide_nothing_behind_them(redis_url: str, link: Link) -> None:
+    dispatcher, taker = Dispatcher(link), _Taker()
+    for number in range(500):
+        await dispatcher.dispatch(MessageRef("acme", "chat", f"theirs-{number}"))
+    for job_id in await link.call("ZRANGE", QUEUE_NAME, 0, -1):
+        await link.call("SET", b"arq:in-progress:" + job_id, "1")
+    wanted = [MessageRef("acme", "chat", f"ours-{number}") for number in range(3)]
+    for ref in wanted:
+        await dispatcher.dispatch(ref)
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: len(taker.taken) == 3)
+    assert set(taker.taken) == set(wanted)
+    await end_task(polling)
+
+
+async def test_a_long_queue_is_not_read_to_take_a_little_of_it(redis_url: str, link: Link) -> None:
+    dispatcher, taker = Dispatcher(link), _Taker()
+    for number in range(400):
+        await dispatcher.dispatch(MessageRef("acme", "chat", f"message-{number}"))
+    before = await stat(link, "total_net_input_bytes")
+    taker.free = 1
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: taker.taken)
+    assert await stat(link, "total_net_input_bytes") - before < 4000  # the ids of 400 jobs: 15,600
+    await end_task(polling)
+
+
+async def test_many_jobs_at_a_time_need_no_connection_each(redis_url: str, link: Link) -> None:
+    """One after the other they would wait for theirs, some turns of a busy loop each: a few jobs a second."""
+    dispatcher, taker = Dispatcher(link), _Taker()
+    for number in range(50):
+        await dispatcher.dispatch(MessageRef("acme", "chat", f"message-{number}"))
+    before = await stat(link, "total_connections_received")
+    taker.free = 50
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: len(taker.taken) == 50)
+    await wait_until(lambda: _is_empty(dispatcher))
+    assert await stat(link, "total_connections_received") - before == 1  # the poll's own
+    await end_task(polling)
+
+
+async def _is_empty(dispatcher: Dispatcher) -> bool:
+    return await dispatcher.depth() == 0
+
+
+async def test_a_job_that_cannot_be_run_leaves_the_queue(redis_url: str, link: Link) -> None:
+    dispatcher, taker = Dispatcher(link), _Taker()
+    await dispatcher.dispatch(MessageRef("acme", "chat", "message"))
+    (job_id,) = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
+    await link.call("SET", b"arq:job:" + job_id, "no job")
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await wait_until(lambda: _is_empty(dispatcher))
+    assert taker.taken == []
+    await end_task(polling)
 
 
 async def test_a_cancellation_in_the_middle_of_a_poll_is_heeded(redis_url: str, link: Link) -> None:
