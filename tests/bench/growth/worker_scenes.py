@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import redis
 
 from shared.ids import MessageRef
 from shared.jobs import QUEUE_NAME
-from shared.log.keys import WAKE, log_keys
+from shared.log.keys import DUE, WAKE, log_keys
 from tests.bench import services
 from tests.bench.growth.meter import Meter, Values, Viewers, a_second
 from tests.bench.own import SCOPE
@@ -131,6 +132,15 @@ def drained(depth: int, span: float) -> Values:
         return {**found, "faults": 0.0}
 
 
+def look_within(client: Any, depth: int, span: float) -> None:
+    """Have the reapers look at every message once, at some time within the span."""
+    now, pipe = time.time(), client.pipeline(transaction=False)
+    for number in range(depth):
+        member = MessageRef(SCOPE, f"q{number}", "m").member
+        pipe.zadd(DUE, {member: int(1000 * (now + random.uniform(0.2, span - 0.5)))})
+    pipe.execute()
+
+
 def waiting(depth: int, span: float) -> Values:
     """So many messages wait behind a worker without a free slot, each looked at once: what that costs a second."""
     with rig() as it:
@@ -138,11 +148,12 @@ def waiting(depth: int, span: float) -> Values:
         services.model(it, 1, 100_000)
         client = queueing_worker(it, 1)
         meter = Meter(it, worker=["worker"], redis=["redis"])
-        enqueue(it, "q", depth + 1, int(span * 1500))
+        enqueue(it, "q", depth + 1, 600_000)
         release(client)
         wait_for(lambda: client.zcard(QUEUE_NAME) == depth, "one of them taken")
+        look_within(redis.Redis(port=it.redis_port), depth + 1, span)
         meter.begin()
-        time.sleep(span * 1.5)
+        time.sleep(span)
         found = {**a_second(meter.end()), "faults": 0.0, "jobs": float(client.zcard(QUEUE_NAME))}
         it.end(hard=True)
         return found
