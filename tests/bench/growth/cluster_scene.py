@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from shared.jobs import QUEUE_NAME
 from shared.redis import parse_url
 from tests.bench import services
 from tests.bench.growth.meter import Meter, Values, Viewers, a_second
@@ -38,6 +39,8 @@ def cluster(nodes: int, span: float) -> Values:
         meter = Meter(it, redis=names, gateway=["server"], worker=["worker"])
         load = Viewers(it, ANSWERS, *starting("c", ANSWERS))
         load.connected()
+        with Redis(port=it.redis_port) as client:
+            wait_for(lambda: client.zcard(QUEUE_NAME) == 0, "an empty queue")
         time.sleep(span / 2)
         meter.begin()
         time.sleep(span)
