@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.types import Scope
 
@@ -21,30 +19,30 @@ TAKEN_WITHIN_S = 3.0
 """What is on its way at that time may still arrive, for so long; then the connection is dropped."""
 
 
-class Expiry:
-    """Whether it has come to that."""
+class UntilExpiry:
+    """Stops `viewer` when the credential of the request ends; `last_words` are empty until then."""
 
-    last_words = b""
+    __slots__ = ("_scope", "_timers", "_viewer", "last_words")
 
+    def __init__(self, scope: Scope, viewer: Watched) -> None:
+        self._scope = scope
+        self._viewer = viewer
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self.last_words = b""
 
-@contextmanager
-def until_expiry(scope: Scope, viewer: Watched) -> Iterator[Expiry]:
-    """Stop `viewer` when the credential of the request ends; `last_words` are empty until then."""
-    expiry = Expiry()
-    expires_at = expires_at_of(scope)
-    if expires_at is None:
-        yield expiry
-        return
-    loop = asyncio.get_running_loop()
+    def __enter__(self) -> UntilExpiry:
+        expires_at = expires_at_of(self._scope)
+        if expires_at is not None:
+            loop = asyncio.get_running_loop()
+            left = max(expires_at - time.time(), 0.0)
+            late = loop.call_later(left + TAKEN_WITHIN_S, self._viewer.abandon)
+            self._timers = (loop.call_later(left, self._stop), late)
+        return self
 
-    def stop() -> None:
-        expiry.last_words = LAST_LINE
-        viewer.stop("broken")
-
-    left = max(expires_at - time.time(), 0.0)
-    timers = [loop.call_later(left, stop), loop.call_later(left + TAKEN_WITHIN_S, viewer.abandon)]
-    try:
-        yield expiry
-    finally:
-        for timer in timers:
+    def __exit__(self, *_: object) -> None:
+        for timer in self._timers:
             timer.cancel()
+
+    def _stop(self) -> None:
+        self.last_words = LAST_LINE
+        self._viewer.stop("broken")

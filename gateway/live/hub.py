@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import uniform
 from typing import Any, Protocol
@@ -70,6 +70,47 @@ class Watched(Protocol):
 
     def abandon(self) -> None:
         """End now."""
+
+
+class Borrowed:
+    """A tail on loan. (Not a generator, and slim: there is one for each viewer, for as long as it stays.)"""
+
+    __slots__ = ("_hub", "_ref", "_tail")
+
+    def __init__(self, hub: Hub, ref: MessageRef) -> None:
+        self._hub = hub
+        self._ref = ref
+
+    async def __aenter__(self) -> Tail:
+        self._tail = tail = self._hub.borrow(self._ref)
+        try:
+            await tail.wait_opened(self._hub.settings.subscribe_timeout_s)
+        except TimeoutError:
+            self._hub.give_back(tail)
+            raise Unavailable("the live link to Redis is down") from None
+        except BaseException:
+            self._hub.give_back(tail)
+            raise
+        return tail
+
+    async def __aexit__(self, *_: object) -> None:
+        self._hub.give_back(self._tail)
+
+
+class Watching:
+    """A viewer under the ticker's care while the block lasts; slim for the same reason."""
+
+    __slots__ = ("_viewer", "_viewers")
+
+    def __init__(self, viewers: set[Watched], viewer: Watched) -> None:
+        self._viewers = viewers
+        self._viewer = viewer
+
+    def __enter__(self) -> None:
+        self._viewers.add(self._viewer)
+
+    def __exit__(self, *_: object) -> None:
+        self._viewers.discard(self._viewer)
 
 
 class Hub:
@@ -136,37 +177,34 @@ class Hub:
 
     # -- tails
 
-    @asynccontextmanager
-    async def tail(self, ref: MessageRef) -> AsyncIterator[Tail]:
-        """Lend the message's tail, subscribed and positioned; the last borrower's leaving ends it."""
-        tail = Tail(ref, self.log, self._spawn, self._on_pending)
-        name = tail.channel_name.encode()
-        tail = self._tails.setdefault(name, tail)
-        tail.borrowers += 1
-        try:
-            if tail.borrowers == 1:
-                self._link.post("SUBSCRIBE", tail.channel_name)
-                self._spawn(tail.open())
-            try:
-                await tail.wait_opened(self.settings.subscribe_timeout_s)
-            except TimeoutError:
-                raise Unavailable("the live link to Redis is down") from None
-            yield tail
-        finally:
-            tail.borrowers -= 1
-            if tail.borrowers == 0:
-                del self._tails[name]
-                tail.close()
-                self._link.post("UNSUBSCRIBE", tail.channel_name)
+    def tail(self, ref: MessageRef) -> Borrowed:
+        """Lend the message's tail, subscribed and positioned; the last borrower's leaving ends it.
 
-    @contextmanager
-    def watching(self, viewer: Watched) -> Iterator[None]:
+        Entering raises `Unavailable` if the live link does not come up in time.
+        """
+        return Borrowed(self, ref)
+
+    def borrow(self, ref: MessageRef) -> Tail:
+        """Return the message's tail, for `Borrowed`, which gives it back."""
+        tail = Tail(ref, self.log, self._spawn, self._on_pending)
+        tail = self._tails.setdefault(tail.channel_name.encode(), tail)
+        tail.borrowers += 1
+        if tail.borrowers == 1:
+            self._link.post("SUBSCRIBE", tail.channel_name)
+            self._spawn(tail.open())
+        return tail
+
+    def give_back(self, tail: Tail) -> None:
+        """End the tail if nobody else has it."""
+        tail.borrowers -= 1
+        if tail.borrowers == 0:
+            del self._tails[tail.channel_name.encode()]
+            tail.close()
+            self._link.post("UNSUBSCRIBE", tail.channel_name)
+
+    def watching(self, viewer: Watched) -> Watching:
         """Keep `viewer` under the ticker's care."""
-        self.viewers.add(viewer)
-        try:
-            yield
-        finally:
-            self.viewers.discard(viewer)
+        return Watching(self.viewers, viewer)
 
     @contextmanager
     def listening(self, channel: str, hear: Callable[[], None]) -> Iterator[None]:

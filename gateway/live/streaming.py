@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.live.expiry import until_expiry
+from gateway.live.expiry import UntilExpiry
 from gateway.live.finding import find_message, restoring_s
-from gateway.live.hub import Hub
+from gateway.live.hub import Borrowed, Hub
 from gateway.live.tail import Tail
 from gateway.live.transport import BrokenOff, Connection, connection_of
 from gateway.live.viewer import FutureCursor, Outcome, Sink, Viewer
@@ -98,6 +98,8 @@ class LogStream:
     `reset`. skip: how many events the client has, on wires that count. snapshot: begin with the folded message.
     """
 
+    __slots__ = ("_after", "_headers", "_hub", "_ref", "_retry_ms", "_skip", "_snapshot", "_strict", "_void", "_wire")
+
     def __init__(
         self,
         hub: Hub,
@@ -143,7 +145,7 @@ class LogStream:
         await self._check_cursor()
         return True
 
-    def tail(self) -> AbstractAsyncContextManager[Tail]:
+    def tail(self) -> Borrowed:
         """Borrow the message's tail."""
         return self._hub.tail(self._ref)
 
@@ -175,7 +177,7 @@ class LogStream:
         # A server that we know tells by itself when the client leaves; saves a task a viewer.
         listening = None if sink.watched else asyncio.create_task(_listen(receive, viewer))
         try:
-            with self._hub.watching(viewer), until_expiry(scope, viewer) as expiry:
+            with self._hub.watching(viewer), UntilExpiry(scope, viewer) as expiry:
                 outcome = await viewer.run()
                 await self._close(sink, receive, outcome, expiry.last_words)
             if outcome == "ended":

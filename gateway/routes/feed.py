@@ -8,7 +8,7 @@ import random
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.live.expiry import until_expiry
+from gateway.live.expiry import UntilExpiry
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.streaming import HttpSink
 from gateway.protocols.base import SSE_HEADERS
@@ -42,7 +42,7 @@ class FeedStream:
         await sink.send(b": feed\n")  # the headers: a feed with nothing in it must still open
         listening = asyncio.create_task(_listen(receive, viewer))
         try:
-            with services.hub.watching(viewer), until_expiry(scope, viewer) as expiry:
+            with services.hub.watching(viewer), UntilExpiry(scope, viewer) as expiry:
                 outcome = await viewer.run()
                 if outcome == "broken" and expiry.last_words:
                     await sink.send(expiry.last_words)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Response | ASGIApp]]
 Answer = type[Struct] | Literal["stream", "text", "empty"]
@@ -58,18 +58,29 @@ def make_routes(operations: Iterable[Operation]) -> list[Route]:
     return [_route(path, methods) for path, methods in paths.items()]
 
 
+class Endpoint:
+    """Answers every method of one path. Its handler's answer is run behind it, so that a stream, which may stay for
+    hours, holds neither the request nor the handler (as it would in an endpoint that is a function).
+    """
+
+    def __init__(self, known: Mapping[str, Operation]) -> None:
+        self._known = known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._answer(scope, receive)
+        await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
+        operation = self._known.get(scope["method"])
+        if operation is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._known))})
+        scope["tailrace.op"] = operation.name
+        return await operation.handler(Request(scope, receive))
+
+
 def _route(path: str, methods: dict[str, Operation]) -> Route:
     # HEAD of a stream would have to wait for its end to be honest, so streams have none.
     head = methods.get("GET")
     known = dict(methods) if head is None or head.streams else {**methods, "HEAD": head}
 
-    async def dispatch(request: Request) -> Response | ASGIApp:
-        operation = known.get(request.method)
-        if operation is None:
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(known))})
-        request.scope["tailrace.op"] = operation.name
-        return await operation.handler(request)
-
-    route = Route(path, dispatch)
-    route.methods = set()  # any: `dispatch` tells methods apart
-    return route
+    return Route(path, Endpoint(known))

@@ -173,7 +173,7 @@ PLANTED = (
         "begun anew without a reset",
         "kills",
         ("I5", "I3"),
-        (("worker/generate.py", "        self.writer.put(ev.Reset(1, reason))\n", ""),),
+        (("worker/generate.py", "        self.writer.put(reset)\n", ""),),
     ),
     Planted(
         "an upstream's broken stream taken for its end",

@@ -41,6 +41,10 @@ def concrete(path: str) -> str:
     return path.replace("{chat_id}", "c").replace("{message_id}", "m")
 
 
+OF_ITS_OWN = ("date", "x-request-id")
+"""Headers that no two answers share."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """All of an answer that could tell something."""
@@ -51,7 +55,7 @@ class Answer:
 
     @classmethod
     def of(cls, response: httpx.Response) -> Answer:
-        headers = tuple((name, value) for name, value in response.headers.multi_items() if name != "date")
+        headers = tuple((name, value) for name, value in response.headers.multi_items() if name not in OF_ITS_OWN)
         return cls(response.status_code, headers, response.content)
 
 

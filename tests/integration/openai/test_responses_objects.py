@@ -403,7 +403,7 @@ async def test_what_the_model_cannot_be_told_is_refused_before_anything_is_start
     client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await client_of_gateway.responses.create(model="scripted", input=ASK, reasoning={"summary": "auto"})
-    assert caught.value.param == "reasoning.summary"
+        await client_of_gateway.responses.create(model="scripted", input=ASK, truncation="auto")
+    assert caught.value.param == "truncation"
     async with gateway.client() as http:
         assert (await http.get("/active")).json()["messages"] == []
