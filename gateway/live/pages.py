@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gateway.live.channel import Batch
+from gateway.live.batch import Batch
 from gateway.protocols.base import Over, Wire
 from shared.cursor import Cursor
 from shared.ids import MessageRef

@@ -13,7 +13,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.live.channel import Batch, Channel
+from gateway.live.batch import Batch
+from gateway.live.channel import Channel
 from gateway.live.ring import RING_ENTRIES, Ring
 from shared.cursor import Cursor
 from shared.errors import TailraceError

@@ -20,7 +20,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from gateway.live.channel import Batch
+from gateway.live.batch import Batch
 from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
