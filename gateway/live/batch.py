@@ -1,4 +1,4 @@
-"""Owns encoded entries on their way to viewers: one run of bytes, as events and as an HTTP chunk, shared by all of them."""
+"""Owns encoded entries on their way to viewers: one run of bytes for all, as events and as an HTTP chunk."""
 
 from __future__ import annotations
 
