@@ -3,7 +3,7 @@
 
 import { breakIt, call, chatPath, config, messagePath, peers, stream } from './api.js';
 import { Chats } from './chats.js';
-import { closeSide, leaveSide, sideIsOpen, wireShell } from './shell.js';
+import { closeSide, sideIsOpen, wireShell } from './shell.js';
 import { Speaker } from './speaker.js';
 import { StatusLine } from './status.js';
 import { isOver, newId, openCalls, readChat, runTool, start, stop } from './talk.js';
@@ -273,6 +273,7 @@ async function open(id) {
   }
   if (signal.aborted) return;
   talk.turns = found?.turns ?? [];
+  chats.name(id, found?.title || titleOf(talk.turns.find(({ role }) => role === 'user')));
   draw();
   toBottom();
   const turn = talk.turns.at(-1);
@@ -334,7 +335,7 @@ function wire() {
   $('stop').addEventListener('click', halt);
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape') return;
-    if (sideIsOpen()) leaveSide();
+    if (sideIsOpen()) closeSide();
     else halt();
   });
   $('new-chat').addEventListener('click', fresh);
@@ -348,7 +349,10 @@ function wire() {
     $('prompt').focus();
   });
   $('break').hidden = !config.local;
-  $('break').addEventListener('click', ({ target }) => target.dataset.break && breakIt(target.dataset.break));
+  $('break').addEventListener('click', ({ target }) => {
+    const button = target.closest('[data-break]');
+    if (button) breakIt(button.dataset.break);
+  });
   $('where').textContent = location.host;
   for (const name of ['online', 'offline']) window.addEventListener(name, () => status.settle());
   window.addEventListener('hashchange', () => idInHash() !== talk.id && open(idInHash()));
