@@ -115,8 +115,10 @@ async function followTurn(turn, cursor) {
       if (id) mine.entries = Number(id.split('-')[1]);
       mine.heard = Date.now();
       mine.waiting = event.type === 'created' ? 'Waiting for a worker…' : undefined;
-      if (event.type === 'attempt' && event.n > 1) status.say('trouble', 'Another worker took over', 3500);
-      else if (mine.state === 'open') status.settle();
+      if (event.type === 'attempt' && event.n > 1) {
+        status.say('trouble', 'Another worker took over', 3500);
+        renderTurn(turn, true);
+      } else if (mine.state === 'open') status.settle();
       renderSoon();
     }
     if (!isOver(turn.message)) turn.message = (await call('GET', messagePath(talk.id, turn.id))).message;
@@ -143,12 +145,14 @@ async function lastWord(turn, error) {
 
 const PHASES = { waiting: 'Waiting for a worker…', recovering: 'Waiting for another worker…', stopping: 'Stopping…' };
 
+const QUIET_MS = 1500;
+
 /** Nothing has come for a while: ask what is going on. */
 async function lookLate(mine) {
-  if (mine.state !== 'open' || Date.now() - mine.heard < 2500) return;
+  if (mine.state !== 'open' || Date.now() - mine.heard < QUIET_MS) return;
   const { messages } = await call('GET', chatPath(talk.id)).catch(() => ({ messages: [] }));
   const now = messages.find(({ message_id: id }) => id === mine.turn.id);
-  if (!now || status.followed !== mine || Date.now() - mine.heard < 2500) return;
+  if (!now || status.followed !== mine || Date.now() - mine.heard < QUIET_MS) return;
   mine.waiting = PHASES[now.phase] ?? 'Waiting for the model…';
   status.settle();
 }
