@@ -77,7 +77,7 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
             last_s=settings.ticket_s,
             deadline_s=settings.redis_deadline_s,
         )
-        forgetter = Forgetter(log)
+        forgetter = Forgetter(log, feed)
         forgetter.open()
         stack.push_async_callback(forgetter.close)
         yield Services(settings, models, link, log, hub, dispatcher, index, feed, tickets, pulse, metrics, forgetter)

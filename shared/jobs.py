@@ -7,8 +7,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from shared.ids import MessageRef
-
 JOB_NAME = "generate"
 CANCEL_NAME = "cancel"
 QUEUE_NAME = "tr:queue"
@@ -41,17 +39,6 @@ def encode_request(request: GenerationRequest) -> bytes:
 def decode_request(raw: bytes) -> GenerationRequest:
     """Read what `encode_request` wrote; raise `msgspec.ValidationError` otherwise."""
     return _decoder.decode(raw)
-
-
-class Job(Struct, frozen=True):
-    """A queue entry: which message to look at. Everything else stands in the message's record."""
-
-    member: str
-    version: int = 1
-
-    @property
-    def ref(self) -> MessageRef:
-        return MessageRef.parse_member(self.member)
 
 
 class Run(Struct, frozen=True):

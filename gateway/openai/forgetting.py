@@ -1,4 +1,4 @@
-"""Owns forgetting the responses that shall not be stored: each a short while after its answer was given.
+"""Owns forgetting the responses that shall not be stored, each a short while after its answer was given.
 
 Not at once: an answer can be lost on its way, and whoever then repeats the request with the same `Idempotency-Key`
 must get it, not pay for another. Until then it is found by its key alone.
@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 
 from shared.errors import TailraceError
+from shared.feed import Feed
 from shared.ids import MessageRef
 from shared.link import ReplyError
 from shared.log.log import Log
@@ -30,9 +31,10 @@ CLOSE_WITHIN_S = 2.0
 class Forgetter:
     """Deletes messages when their grace is over; what fails here fails nothing, and is left to its retention."""
 
-    def __init__(self, messages: Log, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, messages: Log, feed: Feed, *, grace_s: float = GRACE_S) -> None:
         self.grace_s = grace_s
         self._log = messages
+        self._feed = feed
         self._waiting: deque[tuple[float, MessageRef]] = deque()
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +74,7 @@ class Forgetter:
     async def _forget(self, ref: MessageRef) -> None:
         try:
             meta = await self._log.meta(ref)
-            if meta is not None and meta.terminal:
-                await self._log.delete(ref)
+            if meta is not None and meta.terminal and await self._log.delete(ref):
+                await self._feed.deleted(ref)
         except (TailraceError, ReplyError):
             log.warning("unstored response left to its retention", extra={"ref": ref.member})

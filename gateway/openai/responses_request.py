@@ -18,8 +18,6 @@ from gateway.openai.responses_input import unsupported
 from gateway.protocols.responses_object import ResponseOptions
 from shared.models import Kind
 
-_JSON_OBJECT: Json = {"type": "object"}
-
 
 class ResponsesBody(Struct):
     """What `POST /v1/responses` takes; further fields are passed to the model."""

@@ -3,7 +3,7 @@
 
 import { breakIt, call, chatPath, config, messagePath, peers, stream } from './api.js';
 import { Chats } from './chats.js';
-import { closeSide, leaveSide, sideIsOpen, wireShell } from './shell.js';
+import { closeSide, sideIsOpen, wireShell } from './shell.js';
 import { Speaker } from './speaker.js';
 import { StatusLine } from './status.js';
 import { isOver, newId, openCalls, readChat, runTool, start, stop } from './talk.js';
@@ -115,8 +115,10 @@ async function followTurn(turn, cursor) {
       if (id) mine.entries = Number(id.split('-')[1]);
       mine.heard = Date.now();
       mine.waiting = event.type === 'created' ? 'Waiting for a worker…' : undefined;
-      if (event.type === 'attempt' && event.n > 1) status.say('trouble', 'Another worker took over', 3500);
-      else if (mine.state === 'open') status.settle();
+      if (event.type === 'attempt' && event.n > 1) {
+        status.say('trouble', 'Another worker took over', 3500);
+        renderTurn(turn, true);
+      } else if (mine.state === 'open') status.settle();
       renderSoon();
     }
     if (!isOver(turn.message)) turn.message = (await call('GET', messagePath(talk.id, turn.id))).message;
@@ -143,12 +145,14 @@ async function lastWord(turn, error) {
 
 const PHASES = { waiting: 'Waiting for a worker…', recovering: 'Waiting for another worker…', stopping: 'Stopping…' };
 
+const QUIET_MS = 1500;
+
 /** Nothing has come for a while: ask what is going on. */
 async function lookLate(mine) {
-  if (mine.state !== 'open' || Date.now() - mine.heard < 2500) return;
+  if (mine.state !== 'open' || Date.now() - mine.heard < QUIET_MS) return;
   const { messages } = await call('GET', chatPath(talk.id)).catch(() => ({ messages: [] }));
   const now = messages.find(({ message_id: id }) => id === mine.turn.id);
-  if (!now || status.followed !== mine || Date.now() - mine.heard < 2500) return;
+  if (!now || status.followed !== mine || Date.now() - mine.heard < QUIET_MS) return;
   mine.waiting = PHASES[now.phase] ?? 'Waiting for the model…';
   status.settle();
 }
@@ -273,6 +277,7 @@ async function open(id) {
   }
   if (signal.aborted) return;
   talk.turns = found?.turns ?? [];
+  chats.name(id, found?.title || titleOf(talk.turns.find(({ role }) => role === 'user')));
   draw();
   toBottom();
   const turn = talk.turns.at(-1);
@@ -334,7 +339,7 @@ function wire() {
   $('stop').addEventListener('click', halt);
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape') return;
-    if (sideIsOpen()) leaveSide();
+    if (sideIsOpen()) closeSide();
     else halt();
   });
   $('new-chat').addEventListener('click', fresh);
@@ -348,7 +353,10 @@ function wire() {
     $('prompt').focus();
   });
   $('break').hidden = !config.local;
-  $('break').addEventListener('click', ({ target }) => target.dataset.break && breakIt(target.dataset.break));
+  $('break').addEventListener('click', ({ target }) => {
+    const button = target.closest('[data-break]');
+    if (button) breakIt(button.dataset.break);
+  });
   $('where').textContent = location.host;
   for (const name of ['online', 'offline']) window.addEventListener(name, () => status.settle());
   window.addEventListener('hashchange', () => idInHash() !== talk.id && open(idInHash()));

@@ -7,6 +7,7 @@ const MOST = 60;
 
 export class Chats {
   #known = new Map();
+  #names = new Map();
   #listener;
 
   /** `listener(event)` is called after every change; `event` is the feed's, if it was the cause. */
@@ -32,6 +33,17 @@ export class Chats {
 
   ended(id, message) {
     this.#take({ type: 'ended', chat_id: id, message_id: message });
+  }
+
+  /** Name a chat that was started without a title, by another client than this page. */
+  name(id, title) {
+    if (!title) return;
+    this.#names.set(id, title); // the feed may tell of the chat only later
+    const chat = this.#known.get(id);
+    if (!chat || chat.title) return;
+    chat.title = title;
+    this.#keep();
+    this.#listener();
   }
 
   /** Listen for good. */
@@ -69,10 +81,14 @@ export class Chats {
       this.#known.set(id, chat);
       chat.running.add(message);
       if (event.at >= chat.at) Object.assign(chat, { at: event.at, last: message });
-      chat.title ||= event.title ?? '';
+      chat.title ||= event.title ?? this.#names.get(id) ?? '';
     } else if (type === 'ended' || type === 'deleted') chat.running.delete(message);
+    this.#keep();
+    this.#listener(event);
+  }
+
+  #keep() {
     const kept = this.list().map(({ running, ...rest }) => rest);
     localStorage.setItem(KEY, JSON.stringify(kept));
-    this.#listener(event);
   }
 }

@@ -191,8 +191,9 @@ function inline(text, open, depth = 0) {
       plain += text[at + 1];
       at += 2;
     } else {
-      const run = '`*_~'.includes(text[at]) ? runAt(text, at) : text[at]; // it opens nothing: text
-      plain += run;
+      const mark = '`*_~'.includes(text[at]);
+      const run = mark ? runAt(text, at) : text[at]; // it opens nothing: text
+      if (!mark || !open || at + run.length < text.length) plain += run; // what it opens or closes is still to come
       at += run.length;
     }
   }

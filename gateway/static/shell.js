@@ -2,26 +2,28 @@
 
 const $ = (id) => document.getElementById(id);
 const THEME = 'tailrace.theme';
+const WIDE = matchMedia('(min-width: 52rem)');
 
 export const sideIsOpen = () => $('side').classList.contains('open');
 
+/** Close it and, if it was open, put the focus back where it was opened from. */
 export function closeSide() {
-  $('side').classList.remove('open');
-  $('shade').hidden = true;
-  $('open-side').setAttribute('aria-expanded', 'false');
-}
-
-/** Close it and put the focus back where it was opened from. */
-export function leaveSide() {
-  closeSide();
-  $('open-side').focus();
+  const was = sideIsOpen();
+  show(false);
+  if (was) $('open-side').focus();
 }
 
 function openSide() {
-  $('side').classList.add('open');
-  $('shade').hidden = false;
-  $('open-side').setAttribute('aria-expanded', 'true');
+  show(true);
   $('close-side').focus();
+}
+
+/** What the panel covers cannot be reached while it is open. */
+function show(open) {
+  $('side').classList.toggle('open', open);
+  $('shade').hidden = !open;
+  $('open-side').setAttribute('aria-expanded', String(open));
+  document.querySelector('main').inert = open;
 }
 
 function setTheme(theme) {
@@ -38,6 +40,6 @@ export function wireShell() {
   setTheme(localStorage.getItem(THEME));
   $('theme').addEventListener('click', changeTheme);
   $('open-side').addEventListener('click', openSide);
-  $('close-side').addEventListener('click', leaveSide);
-  $('shade').addEventListener('click', closeSide);
+  for (const id of ['close-side', 'shade', 'chats']) $(id).addEventListener('click', closeSide);
+  WIDE.addEventListener('change', closeSide); // a turned phone: the panel is a column again
 }

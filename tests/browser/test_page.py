@@ -143,10 +143,38 @@ async def test_it_fits_a_phone(launch: Launch, browser: Browser, scheme: Literal
         await demo.page.locator("#chats a").first.wait_for(state="visible")
         await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().left === 0")
         await demo.snap(f"phone-side-{scheme}")
+        # what the panel covers cannot be reached; when it closes, the focus is where it was
+        where = "() => [document.querySelector('main').inert, document.activeElement.id]"
+        assert await demo.page.evaluate(where) == [True, "close-side"]
         await demo.page.keyboard.press("Escape")
+        assert await demo.page.evaluate(where) == [False, "open-side"]
         await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().right <= 0")
     finally:
         await context.close()
+
+
+async def test_the_narrowest_phone_shows_every_way_to_break_things(launch: Launch, browser: Browser) -> None:
+    context = await browser.new_context(viewport={"width": 320, "height": 640}, is_mobile=True, has_touch=True)
+    try:
+        demo = await Demo.open(context, launch.first)
+        box = "each.getBoundingClientRect()"
+        inside = f"(each) => {box}.width > 0 && {box}.left >= 0 && {box}.right <= innerWidth"
+        shown = f"() => [...document.querySelectorAll('#break button')].map({inside})"
+        assert await demo.page.evaluate(shown) == [True, True, True]
+    finally:
+        await context.close()
+
+
+async def test_a_chat_of_another_client_is_named_after_its_first_question(
+    launch: Launch, context: BrowserContext
+) -> None:
+    async with httpx.AsyncClient(base_url=launch.first) as client:
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "Where do eels go? [[tokens=5 rate=0]]"}]}
+        assert (await client.post("/chats/by-curl/messages", json=body)).status_code == 202
+    demo = await Demo.open(context, f"{launch.first}/#c=by-curl")
+    await demo.wait_over()
+    assert await demo.page.inner_text("#title") == "Where do eels go?"
+    await demo.page.locator("#chats a", has_text="Where do eels go?").wait_for(state="visible")
 
 
 async def test_a_guarded_gateway_asks_who_is_there(redis_url: str, context: BrowserContext) -> None:

@@ -29,7 +29,7 @@ class Heard:
     at: float = 0.0
     """When."""
     unsure: bool = False
-    """Whether it went on by number from inside a lost lag: README's known limit of the wires that count."""
+    """Whether it went on by number from inside a lost lag: one of README's limits."""
 
     def tell(self, state: str, at: float) -> None:
         self.told, self.at = state, at

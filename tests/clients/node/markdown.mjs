@@ -47,6 +47,8 @@ const GROWING = [
   ['a `b', '<p>a <code>b</code></p>'],
   ['see [here](https://e', '<p>see <span>here</span></p>'],
   ['**a\n\n**b', '<p>**a</p><p><strong>b</strong></p>'],
+  ['a **', '<p>a </p>'],
+  ['a **b*', '<p>a <strong>b</strong></p>'],
 ];
 for (const [text, expected] of GROWING) assert.equal(html(text, true), expected, text);
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
@@ -331,6 +332,13 @@ async def test_a_response_that_is_not_stored_is_forgotten_once_it_was_delivered(
         with pytest.raises(openai.NotFoundError) as caught:
             await start(client_of_gateway, previous_response_id=worker.ref.message_id)
         assert caught.value.param == "previous_response_id"
+
+        async def told(worker: Worker = worker) -> bool:
+            lines = await gateway.services.feed.read(worker.ref.tenant, None) or []
+            events = [msgspec.json.decode(line) for _, line in lines]
+            return any(each["type"] == "deleted" and each["message_id"] == worker.ref.message_id for each in events)
+
+        await wait_until(told)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

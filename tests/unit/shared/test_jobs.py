@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ids import MessageRef
 from shared.jobs import (
     GenerationRequest,
-    Job,
     decode_job_value,
     decode_request,
     encode_job_value,
@@ -40,11 +38,6 @@ def test_equal_requests_have_equal_bytes_whatever_the_order_of_their_keys() -> N
 def test_what_is_no_request_is_refused(raw: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_request(raw)
-
-
-def test_a_job_names_its_message() -> None:
-    ref = MessageRef("a", "b/c", "💬")
-    assert Job(ref.member).ref == ref
 
 
 @given(JSON)
