@@ -42,7 +42,7 @@ async def fill(url: str, chat: str, count: int, look_after_ms: int) -> None:
     try:
         for link in links:
             await link.open(wait_s=5)
-        log, dispatcher = Log(links[0], Retention(), deadline_s=30), Dispatcher(links[1])
+        log, dispatcher = Log(links[0], Retention(), deadline_s=30), Dispatcher(links[1], deadline_s=30)
         refs = [MessageRef(SCOPE, f"{chat}{number}", "m") for number in range(count)]
         for at in range(0, count, AT_A_TIME):
             await asyncio.gather(*(put(log, dispatcher, ref, look_after_ms) for ref in refs[at : at + AT_A_TIME]))
