@@ -124,7 +124,7 @@ FIGURES = (
         (
             Curve(
                 *("cluster", "redis_ms", "all nodes", "cpu"),
-                note="each node writes its share, but what one publishes goes to every other, and three are woken, not one.",
+                note="each node writes its share, but what one publishes goes to all, and three are woken, not one.",
             ),
             Curve("cluster", "gateway_ms", "gateway", "cpu"),
             Curve("cluster", "worker_ms", "worker", "cpu"),

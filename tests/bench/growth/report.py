@@ -25,7 +25,7 @@ def write(
     assert METHOD is not None
     parts += [METHOD.partition("\n\n")[2].strip().replace("\n", " "), ""]
     parts += [
-        "Up to 1.1 counts as linear. Memory is that of whole processes; `a unit` is what one more costs at the top."
+        "Up to 1.1 counts as linear. Memory is that of whole processes; `a unit`: the rise of the curve over its length."
     ]
     bad = [curve for figure in figures for curve in figure.curves if _bad(curve, results)]
     parts += ["", f"**Faster than linear: {', '.join(curve.label for curve in bad) if bad else 'nothing'}.**"]
