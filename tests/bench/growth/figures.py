@@ -124,7 +124,7 @@ FIGURES = (
         (
             Curve(
                 *("cluster", "redis_ms", "all nodes", "cpu"),
-                note="each node does its share of the writing, but a published event goes to every node of a cluster.",
+                note="each node writes its share, but what one publishes goes to all, and three are woken, not one.",
             ),
             Curve("cluster", "gateway_ms", "gateway", "cpu"),
             Curve("cluster", "worker_ms", "worker", "cpu"),

@@ -82,6 +82,8 @@ def _label(curve: Curve, results: Results) -> str:
 
 
 def _short(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
     if value >= 1000:
         return f"{value / 1000:g}k"
     return f"{value:g}"

@@ -24,9 +24,7 @@ def write(
     parts = ["# How cost grows: results of `make bench-growth`", "", *machines, ""]
     assert METHOD is not None
     parts += [METHOD.partition("\n\n")[2].strip().replace("\n", " "), ""]
-    parts += [
-        "Up to 1.1 counts as linear. Memory is that of whole processes; `a unit` is what one more costs at the top."
-    ]
+    parts += ["Up to 1.1 counts as linear. Memory is of whole processes; `a unit`: the curve's rise over its length."]
     bad = [curve for figure in figures for curve in figure.curves if _bad(curve, results)]
     parts += ["", f"**Faster than linear: {', '.join(curve.label for curve in bad) if bad else 'nothing'}.**"]
     faults = sum(values["faults"] for found in results.values() for _, values in found)

@@ -101,9 +101,9 @@ def queueing_worker(it: Rig, slots: int) -> Any:
     return redis.Redis(port=it.redis_port, db=1)
 
 
-def enqueue(it: Rig, chat: str, depth: int, look_within_ms: int) -> None:
+def enqueue(it: Rig, chat: str, depth: int, look_after_ms: int) -> None:
     """Queue so many messages in database 2, where no worker looks."""
-    it.run([python(), "-m", "tests.bench.growth.enqueue", it.redis_url, chat, str(depth), str(look_within_ms)])
+    it.run([python(), "-m", "tests.bench.growth.enqueue", it.redis_url, chat, str(depth), str(look_after_ms)])
 
 
 def release(client: Any) -> None:
@@ -122,7 +122,7 @@ def drained(depth: int, span: float) -> Values:
         release(client)
         wait_for(lambda: over(messages, [f"warm{number}" for number in range(20)]) == 20, "the first messages")
         meter = Meter(it, worker=["worker"], redis=["redis"])
-        enqueue(it, "q", depth, 600_000)
+        enqueue(it, "q", depth, 300_000)
         meter.begin()
         release(client)
         wait_for(lambda: client.zcard(QUEUE_NAME) == 0, "an empty queue")
@@ -148,7 +148,7 @@ def waiting(depth: int, span: float) -> Values:
         services.model(it, 1, 100_000)
         client = queueing_worker(it, 1)
         meter = Meter(it, worker=["worker"], redis=["redis"])
-        enqueue(it, "q", depth + 1, 600_000)
+        enqueue(it, "q", depth + 1, 300_000)
         release(client)
         wait_for(lambda: client.zcard(QUEUE_NAME) == depth, "one of them taken")
         look_within(redis.Redis(port=it.redis_port), depth + 1, span)
