@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from gateway.live.hub import Hub
 from shared.errors import Gone, NotFound
 from shared.ids import MessageRef
 from shared.log.types import Meta
+
+T = TypeVar("T")
 
 RESTORE_GRACE_S = 2.0
 """Beyond a lease, how long a vanished message may come back before we say that it is gone."""
@@ -36,3 +40,15 @@ async def find_message(hub: Hub, ref: MessageRef, *, patient: bool) -> Meta:
     if meta.state == "deleted":
         raise Gone("the message was deleted")
     return meta
+
+
+async def look_patiently(hub: Hub, look: Callable[[], Awaitable[T | None]]) -> T | None:
+    """Return what `look` finds. Nothing counts only once no owner can be about to restore an answer that goes on.
+
+    For clients that take "nothing more" for good and have no cursor that would tell us of a message.
+    """
+    while True:
+        found = await look()
+        if found is not None or not hub.restoring:
+            return found
+        await asyncio.sleep(LOOK_EVERY_S)

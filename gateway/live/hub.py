@@ -134,6 +134,7 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._down_since: float | None = None
+        self._restored_by = 0.0
         self._asked: dict[MessageRef, float] = {}
         self.viewers: set[Watched] = set()
         self._listeners: dict[bytes, set[Callable[[], None]]] = {}
@@ -267,7 +268,14 @@ class Hub:
         elif kind == b"subscribe":
             tail.on_subscribed()
 
+    @property
+    def restoring(self) -> bool:
+        """Whether owners may still be writing back what Redis has lost: it was away a moment ago."""
+        return self._loop.time() < self._restored_by
+
     def _on_up(self) -> None:
+        if self._link.stats.connects > 1:
+            self._restored_by = self._loop.time() + self.settings.lease_s
         names = [*self._tails, *self._listeners]
         for at in range(0, len(names), 500):
             self._link.post("SUBSCRIBE", *names[at : at + 500])

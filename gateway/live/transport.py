@@ -116,6 +116,19 @@ def _unacknowledged(transport: Any) -> int:
     return 0
 
 
+async def break_off(scope: Scope, receive: Receive) -> None:
+    """Break the connection, after what is already written, and wait until it is closed.
+
+    To a server an application that returns before is one that has forgotten to end its response.
+    """
+    connection = connection_of(scope)
+    if connection is None:
+        raise BrokenOff
+    connection.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def abort_socket(send: Send) -> None:
     """Drop a WebSocket's connection now, unsent bytes included; `send` is the server's own."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)

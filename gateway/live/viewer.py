@@ -291,6 +291,7 @@ class Viewer:
             await self._write_batch(batch)
             self._handed(batch)
             if batch.over:
+                self._check_skip()
                 self.stop(batch.over)
         if self._stop is None and not page.full:
             self._try_live(entries)
@@ -316,9 +317,13 @@ class Viewer:
         else:
             await self._write(batch.frames)
 
-    def _try_live(self, page: list[Entry]) -> None:
+    def _check_skip(self) -> None:
+        """At the end of the log: whoever has more events than it gives has another log's."""
         if self._skip > self._ordinal:
             raise FutureCursor
+
+    def _try_live(self, page: list[Entry]) -> None:
+        self._check_skip()
         self.live = True
         if not self._tail.join(self, page):
             self.live = False

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from gateway.bodies import StartBody, parse_start, read_body
 from gateway.delete import delete
+from gateway.live.finding import look_patiently
 from gateway.reading import (
     ChatView,
     CursorText,
@@ -104,7 +105,7 @@ async def stream_chat(request: Request) -> Response | ASGIApp:
     position = position_of(request)
     chat_id = path_id(request, "chat_id")
     try:
-        ref = await chat_stream(services, who, chat_id, position.after)
+        ref = await look_patiently(services.hub, lambda: chat_stream(services, who, chat_id, position.after))
     except Unavailable:
         return turn_away
     if ref is None:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.live.expiry import UntilExpiry
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.streaming import HttpSink
+from gateway.live.transport import break_off
 from gateway.protocols.base import SSE_HEADERS
 from gateway.routes.request import context
 from gateway.routes.streams import turn_away
@@ -47,7 +48,7 @@ class FeedStream:
                 if outcome == "broken" and expiry.last_words:
                     await sink.send(expiry.last_words)
             if outcome == "broken":
-                sink.break_off()
+                await break_off(scope, receive)
         finally:
             listening.cancel()
             await asyncio.wait([listening])

@@ -7,7 +7,7 @@ import random
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.live.streaming import LogStream
-from gateway.live.transport import BrokenOff, connection_of
+from gateway.live.transport import break_off
 from gateway.routes.request import Position
 from gateway.services import Services
 from shared.errors import NotFound, Overloaded, StartUncertain, Unavailable
@@ -45,10 +45,7 @@ async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
     retry = int(FULL_RETRY_MS * random.uniform(1.0, 2.0))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"retry: %d\n: full\n\n" % retry, "more_body": True})
-    connection = connection_of(scope)
-    if connection is None:
-        raise BrokenOff
-    connection.close()
+    await break_off(scope, receive)
 
 
 class ResumedStream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.access.principal import Principal
-from gateway.live.finding import LOOK_EVERY_S, find_message, restoring_s
+from gateway.live.finding import LOOK_EVERY_S, find_message, look_patiently, restoring_s
 from gateway.protocols.ui_message_stream import NAME, prologue, ui_message_id
 from gateway.services import Services
 from gateway.ui.ui_position import parse_run_id
@@ -59,13 +59,15 @@ async def undelivered(services: Services, who: Principal, chat_id: str) -> Messa
 
     Not one that was stopped (whoever stopped it knows), nor one whose log is no longer kept.
     """
-    ref = await latest(services, who, chat_id)
-    if ref is None:
-        return None
-    meta = await services.log.meta(ref)
+    meta = await look_patiently(services.hub, lambda: _latest_record(services, who, chat_id))
     if meta is None or (meta.terminal and (meta.state in ("aborted", "deleted") or await _is_over(services, meta))):
         return None
-    return ref if not meta.terminal or await services.log.read(ref, None, 1) else None
+    return meta.ref if not meta.terminal or await services.log.read(meta.ref, None, 1) else None
+
+
+async def _latest_record(services: Services, who: Principal, chat_id: str) -> Meta | None:
+    ref = await latest(services, who, chat_id)
+    return None if ref is None else await services.log.meta(ref)
 
 
 async def _is_over(services: Services, meta: Meta) -> bool:

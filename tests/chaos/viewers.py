@@ -227,6 +227,8 @@ class BackgroundResponse(Viewer):
         self.over = kind in ("response.completed", "response.incomplete", "response.failed") and not restarted
 
     def refused(self, status: int) -> bool:
+        if status == 400:  # more than the log has that a failover left: from the beginning, by its key
+            self._number = -1
         return status in (404, 410)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import msgspec
 import pytest
@@ -12,6 +14,7 @@ from shared.log.keys import log_keys
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, running, sse_data, sse_types, started
+from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
 
@@ -149,3 +152,26 @@ async def test_a_full_gateway_turns_viewers_away_without_ending_their_stream(mak
             await client.post("/chats/c/messages/m/stop")
             text = (await first.aread()).decode()
         assert sse_data(text)[-1]["type"] == "end"
+
+
+@pytest.mark.parametrize("path", ["/chats/c/stream", "/api/chat/c/stream"])
+async def test_a_chat_whose_answer_redis_has_just_lost_is_not_called_idle(
+    make_gateway: MakeGateway, log: Log, redis_server: RedisServer, path: str
+) -> None:
+    """Its owner is about to write it back; a 204 would be taken for good."""
+    async with make_gateway() as gateway, gateway.client() as client:
+        writer = await running(client, log)
+        await writer.say("Weirs ")
+        entries = await log.read_all(writer.ref)
+        with redis_server.admin() as admin:
+            admin.flushdb()
+            admin.client_kill_filter(_type="pubsub")
+        await wait_until(lambda: gateway.services.hub.restoring)
+        stats = gateway.services.log._link.stats
+        before = stats.commands
+        asking = asyncio.create_task(client.get(path))
+        await wait_until(lambda: asking.done() or stats.commands >= before + 6)  # it has looked, more than once
+        await writer.restore(entries)
+        await writer.finish()
+        answer = await asking
+    assert (answer.status_code, "Weirs " in answer.text) == (200, True)

@@ -255,8 +255,8 @@ MENDS = (
         "mends.py::test_9_a_lost_stream_is_rebuilt_by_its_owner",
     ),
     _script(
-        "mend 9: an append makes a lost stream anew", "prelude",
-        "redis.call('XADD', S, 'NOMKSTREAM', ", "redis.call('XADD', S, ",
+        "mend 9: an append makes a lost stream anew", "append",
+        "call('XADD', S, 'NOMKSTREAM', ", "call('XADD', S, ",
         "mends.py::test_9_a_lost_stream_is_rebuilt_by_its_owner",
     ),
     _script(

@@ -42,9 +42,9 @@ async def test_cut_after_every_event_and_resumed_on_the_other_gateway(
             stream = await client.responses.retrieve(name, stream=True, starting_after=cut)
             assert [event async for event in stream] == whole[cut + 1 :]
         for beyond in (len(whole), 10**9):
-            assert [
-                event async for event in await client.responses.retrieve(name, stream=True, starting_after=beyond)
-            ] == []
+            # It is from a log that a failover has put this one in the place of: an empty stream would mean the end.
+            with pytest.raises(openai.BadRequestError):
+                await client.responses.retrieve(name, stream=True, starting_after=beyond)
 
 
 async def test_resumed_while_it_is_written(client_of_gateway: openai.AsyncOpenAI, name: str, take: Take) -> None:
