@@ -165,7 +165,7 @@ async def test_a_chat_whose_answer_redis_has_just_lost_is_not_called_idle(
         entries = await log.read_all(writer.ref)
         with redis_server.admin() as admin:
             admin.flushdb()
-            admin.client_kill_filter(_type="pubsub")
+            admin.client_kill_filter(_type="normal", skipme=True)
         await wait_until(lambda: gateway.services.hub.restoring)
         stats = gateway.services.log._link.stats
         before = stats.commands
