@@ -172,6 +172,7 @@ async def test_a_chat_whose_answer_redis_has_just_lost_is_not_called_idle(
         asking = asyncio.create_task(client.get(path))
         await wait_until(lambda: asking.done() or stats.commands >= before + 6)  # it has looked, more than once
         await writer.restore(entries)
+        await wait_until(lambda: asking.done() or gateway.services.hub.tails == 1)
         await writer.finish()
         answer = await asking
     assert (answer.status_code, "Weirs " in answer.text) == (200, True)
