@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1
@@ -85,7 +86,10 @@ class Target:
 
 
 class _Wire(asyncio.Protocol):
-    """One connection's life: bytes out joined per loop turn, replies matched in order."""
+    """One connection's life: bytes out joined per loop turn, replies matched in order.
+
+    Deadlines of all commands share one timer, set for the earliest: a timer a command would cost more than the command.
+    """
 
     def __init__(
         self,
@@ -97,11 +101,14 @@ class _Wire(asyncio.Protocol):
         self._on_push = on_push
         self._on_read = on_read
         self._stats = stats
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._look_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._out: list[bytes] = []
         self._silent_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,8 +116,10 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         while self._waiting:
-            reply = self._waiting.popleft()
+            reply, _ = self._waiting.popleft()
             if not reply.done():
                 reply.set_exception(Lost())
         if not self.lost.done():
@@ -125,7 +134,7 @@ class _Wire(asyncio.Protocol):
                 self._stats.pushes += 1
                 on_push(reply)
                 continue
-            waiting = self._waiting.popleft()
+            waiting, _ = self._waiting.popleft()
             if not waiting.done():
                 if isinstance(reply, hiredis.ReplyError):
                     waiting.set_exception(reply)
@@ -140,17 +149,43 @@ class _Wire(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out.append(packed)
 
-    def call(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send one packed command; the future gets its reply."""
+    def call(self, packed: bytes, end: float = math.inf) -> asyncio.Future[Any]:
+        """Send one packed command; the future gets its reply, or `Lost` if that has not come by the loop's time `end`.
+
+        The connection may be dead then, and is dropped if it looks so. But one caller's short deadline must not cut off
+        all the others, who would send everything again to a Redis that is merely slow.
+        """
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._transport is None:
             reply.set_exception(Lost())
             return reply
         if not self._waiting:
             self._silent_since = self._loop.time()
-        self._waiting.append(reply)
+        self._waiting.append((reply, end))
+        if end < self._look_at:
+            self._look_again(end)
         self.send(packed)
         return reply
+
+    def _look_again(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look_at = at
+        self._timer = self._loop.call_at(at, self._end_overdue) if at < math.inf else None
+
+    def _end_overdue(self) -> None:
+        now, overdue, earliest = self._loop.time(), False, math.inf
+        for reply, end in self._waiting:
+            if reply.done():
+                continue
+            if end <= now:
+                overdue = True
+                reply.set_exception(Lost())
+            else:
+                earliest = min(earliest, end)
+        self._look_again(earliest)
+        if overdue:
+            self.abort_if_silent(SILENCE_S)
 
     def _flush(self) -> None:
         out, self._out = self._out, []
@@ -262,12 +297,14 @@ class Link:
         Raises `Unavailable` at the deadline, `StorageFull` when Redis is out of memory, `ReplyError` for
         other error replies. Cancelling abandons the reply; the command may still have run.
         """
-        return await self._retry(pack(args), None, deadline_s)
+        return await self._send(pack(args), None, deadline_s)
 
-    async def script(self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float) -> Any:
+    def script(
+        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
+    ) -> Coroutine[Any, Any, Any]:
         """Run a Lua script by its hash, loading it where Redis does not know it; as `call` otherwise."""
         tail = (len(keys), *keys, *args)
-        return await self._retry(pack(("EVALSHA", digest_of(source), *tail)), (source, tail), deadline_s)
+        return self._send(pack(("EVALSHA", digest_of(source), *tail)), (source, tail), deadline_s)
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command to the one primary; see `Commands`."""
@@ -282,30 +319,49 @@ class Link:
         """Return this link: every key's writes go over it."""
         return (self,)
 
-    async def _retry(self, packed: bytes, script: tuple[str, tuple[Arg, ...]] | None, deadline_s: float | None) -> Any:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (self._reply_timeout_s if deadline_s is None else deadline_s)
-        pause = 0.02
+    async def _send(self, packed: bytes, script: tuple[str, tuple[Arg, ...]] | None, deadline_s: float | None) -> Any:
+        # The common road, which every token takes: one coroutine, one future, no timer.
+        limit_s = self._reply_timeout_s if deadline_s is None else deadline_s
+        wire = self._wire
+        if wire is None:
+            return await self._retry(packed, script, asyncio.get_running_loop().time() + limit_s, None)
+        now = wire.time()
+        self.stats.commands += 1
+        try:
+            return await wire.call(packed, now + self._patience_s(limit_s))
+        except (Lost, hiredis.ReplyError) as error:
+            failed = error
+        return await self._retry(packed, script, now + limit_s, failed)
+
+    async def _retry(
+        self, packed: bytes, script: tuple[str, tuple[Arg, ...]] | None, end: float, failed: Exception | None
+    ) -> Any:
+        """Go on after a first failure; None: nothing was sent yet."""
+        time, pause = asyncio.get_running_loop().time, 0.02
         while True:
-            try:
-                return await self.attempt(packed, end - loop.time())
-            except Lost:
-                pass
-            except hiredis.ReplyError as error:
-                text = str(error)
+            if isinstance(failed, hiredis.ReplyError):
+                text = str(failed)
                 if text.startswith("NOSCRIPT") and script is not None:
-                    packed = pack(("EVAL", script[0], *script[1]))
-                    continue
-                self._judge(text)
-            if loop.time() + pause >= end:
-                raise Unavailable("Redis did not answer in time")
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 0.5)
+                    packed, failed = pack(("EVAL", script[0], *script[1])), None
+                else:
+                    self._judge(text)
+            if failed is not None:
+                if time() + pause >= end:
+                    raise Unavailable("Redis did not answer in time")
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, 0.5)
+            try:
+                return await self.attempt(packed, end - time())
+            except (Lost, hiredis.ReplyError) as error:
+                failed = error
 
     def _judge(self, text: str) -> None:
         raise_unless_passing(text)
         if ("READONLY" in text or "MASTERDOWN" in text) and self._wire is not None:
             self._wire.abort()  # demoted: the next connect asks again who the master is
+
+    def _patience_s(self, left_s: float) -> float:
+        return max(min(left_s, self._reply_timeout_s), 0.001)
 
     async def attempt(self, packed: bytes, left_s: float, *, asking: bool = False) -> Any:
         """Send packed bytes once; `asking` tells a cluster's node that it was named by an ASK.
@@ -313,21 +369,16 @@ class Link:
         Raises `Lost`, `ErrorReply`, and `Unavailable` if the link has not come up within `left_s`.
         """
         if not self._up.is_set():
+            end = asyncio.get_running_loop().time() + left_s
             await self.wait_up(max(left_s, 0.001))
+            left_s = end - asyncio.get_running_loop().time()
         wire = self._wire
         if wire is None:
             raise Lost
         self.stats.commands += 1
         if asking:  # holds for the very next command of this connection
             wire.call(ASKING).add_done_callback(_overhear)
-        try:
-            async with asyncio.timeout(max(min(left_s, self._reply_timeout_s), 0.001)):
-                return await wire.call(packed)
-        except TimeoutError:
-            # The connection may be dead. But one caller's short deadline must not cut off all the others, who
-            # would send everything again to a Redis that is merely slow.
-            wire.abort_if_silent(SILENCE_S)
-            raise Lost from None
+        return await wire.call(packed, wire.time() + self._patience_s(left_s))
 
     async def _keep(self) -> None:
         pause = 0.05

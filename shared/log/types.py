@@ -159,9 +159,8 @@ class NotClaimed:
         return self.reason in ("stopped", "expired", "exhausted", "decided", "lost")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Outcome of an owner's write.
+class Reply(Struct, frozen=True, gc=False):
+    """Outcome of an owner's write. (A struct, since one is made for every append.)
 
     ok: `seq` is the log's last entry, `stop` the wish to stop if there is one. gap: `seq` is the last entry
     that the log still has; send again from the next. fenced, final, gone: the message is no longer yours;
