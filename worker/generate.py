@@ -313,7 +313,7 @@ class Generation:
             async for event in events:
                 self._progress = time()
                 self._first_token = self._first_token or not isinstance(event, ev.Upstream)
-                counter.inc()
+                counter.value += 1
                 if rebase is not None:
                     event = rebase.feed(event)
                 writer.ledger.check_room(event)

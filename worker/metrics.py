@@ -7,6 +7,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from worker.tallies import Tally, Timings
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -24,8 +26,8 @@ class Metrics:
         self.attempts = Counter(
             "tailrace_attempts", "Claims by what they follow and how they go on.", ["reason", "mode"], registry=registry
         )
-        self.events = Counter("tailrace_upstream_events", "Events that upstreams yielded.", registry=registry)
-        self.entries = Counter("tailrace_log_entries", "Entries appended to the log.", registry=registry)
+        self.events = Tally("tailrace_upstream_events", "Events that upstreams yielded.", registry)
+        self.entries = Tally("tailrace_log_entries", "Entries appended to the log.", registry)
         self.tokens = Counter("tailrace_tokens", "Tokens, as upstreams counted them.", ["kind"], registry=registry)
         self.fenced = Counter(
             "tailrace_fenced", "Writes refused because the message is no longer ours.", registry=registry
@@ -41,9 +43,7 @@ class Metrics:
         self.reaped = Counter(
             "tailrace_reaped", "What the reaper did with overdue messages.", ["action"], registry=registry
         )
-        self.append_s = Histogram(
-            "tailrace_append_seconds", "From sending an append to its reply.", registry=registry, buckets=_SECONDS
-        )
+        self.append_s = Timings("tailrace_append_seconds", "From sending an append to its reply.", registry, _SECONDS)
         self.claim_s = Histogram(
             "tailrace_claim_seconds",
             "From the message's creation to its first claim.",

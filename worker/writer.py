@@ -184,7 +184,7 @@ class Writer:
         )
         self._metrics.append_s.observe(self._loop.time() - sent_at)
         if reply.status == "ok":
-            self._metrics.entries.inc(reply.seq - self._acked)
+            self._metrics.entries.value += reply.seq - self._acked
             self.lease.confirmed(sent_at)
             self._acked = reply.seq
             self.storage_full = False
