@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from shared.events import Event
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, UpstreamError
-from worker.upstreams.chat_events import DONE, ChatEvents
+from worker.upstreams.chat_events import ChatEvents
 from worker.upstreams.failures import from_sdk
+from worker.upstreams.reading import body_of
 from worker.upstreams.retry import RetryBudget, with_retries
 from worker.upstreams.sse import EventTooLong, SseSplitter
 
@@ -28,6 +29,7 @@ TRAILER_S = 5.0
 """How long usage and `[DONE]` are waited for once the model has said why it finished."""
 OURS = frozenset(("model", "messages", "stream", "stream_options", "extra_headers", "extra_query", "extra_body"))
 """Parameters that a request does not decide."""
+_BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +40,53 @@ class ChatCompletions:
     client: openai.AsyncOpenAI
     budget: RetryBudget
 
-    async def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+    def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
         """Yield the answer; raise `UpstreamError` if it cannot be had or breaks."""
         fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
-        async with aclosing(with_retries(lambda: self._once(request, context), self.budget, fields)) as events:
-            async for event in events:
-                yield event
+        return with_retries(lambda: self._once(request, context), self.budget, fields)
 
     async def _once(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
-        chunks = ChatEvents()
+        chunks, splitter = ChatEvents(), SseSplitter()
         try:
-            async with aclosing(self._data(request, context)) as stream:
-                async for data in stream:
-                    for event in chunks.feed(data):
-                        yield event
+            async with self._body_of_call(request, context) as pieces:
+                async for piece in pieces:
+                    for data in splitter.feed(piece):
+                        for event in _read(chunks, data):
+                            yield event
                     if chunks.finished or chunks.done:
                         break
-                for event in await _trailer(stream, chunks):
-                    yield event
+                else:
+                    for data in splitter.close():
+                        for event in _read(chunks, data):
+                            yield event
+                if chunks.finished and not chunks.done:
+                    for event in await _trailer(pieces, splitter, chunks):
+                        yield event
         finally:
             if chunks.usage is not None:
                 context.add_usage(chunks.usage)
         for event in chunks.close():
             yield event
 
-    async def _data(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[bytes, None]:
-        splitter = SseSplitter()
+    @asynccontextmanager
+    async def _body_of_call(
+        self, request: GenerationRequest, context: AgentContext
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
         try:
-            async with self.client.chat.completions.with_streaming_response.create(
-                model=self.spec.model,
-                messages=[],
-                stream=True,
-                extra_body=self._body(request),
-                extra_headers=context.headers,
-            ) as response:
-                async for chunk in response.iter_bytes():
-                    for data in splitter.feed(chunk):
-                        yield data
-            for data in splitter.close():
-                yield data
+            async with (
+                self.client.chat.completions.with_streaming_response.create(
+                    model=self.spec.model,
+                    messages=[],
+                    stream=True,
+                    extra_body=self._body(request),
+                    extra_headers=context.headers,
+                ) as response,
+                body_of(response) as pieces,
+            ):
+                yield pieces
         except EventTooLong:
             raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
-        except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        except _BROKEN as error:
             raise from_sdk(error, time.time()) from None
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
@@ -90,14 +97,28 @@ class ChatCompletions:
         return body
 
 
-async def _trailer(stream: AsyncGenerator[bytes, None], chunks: ChatEvents) -> list[Event]:
+def _read(chunks: ChatEvents, data: bytes) -> list[Event]:
+    """Return what one event's data says. What breaks after the model's last word breaks nothing."""
+    if chunks.done:
+        return []
+    try:
+        return chunks.feed(data)
+    except UpstreamError:
+        if not chunks.finished:
+            raise
+        return []
+
+
+async def _trailer(pieces: AsyncGenerator[bytes, None], splitter: SseSplitter, chunks: ChatEvents) -> list[Event]:
     """Read on after the model's last word, for usage; what breaks there breaks nothing. Returns late content."""
     late: list[Event] = []
-    if chunks.finished and not chunks.done:
-        with suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(TRAILER_S):
-                async for data in stream:
-                    late += chunks.feed(data)
-                    if data.startswith(DONE):
-                        break
+    with suppress(*_BROKEN, EventTooLong, TimeoutError):
+        async with asyncio.timeout(TRAILER_S):
+            async for piece in pieces:
+                for data in splitter.feed(piece):
+                    late += _read(chunks, data)
+                if chunks.done:
+                    return late
+            for data in splitter.close():
+                late += _read(chunks, data)
     return late

@@ -22,6 +22,7 @@ from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, UpstreamError
 from worker.upstreams.failures import from_sdk
+from worker.upstreams.reading import body_of
 from worker.upstreams.responses_events import ResponsesEvents
 from worker.upstreams.responses_input import responses_body
 from worker.upstreams.retry import RetryBudget, with_retries
@@ -43,15 +44,13 @@ class Responses:
     client: openai.AsyncOpenAI
     budget: RetryBudget
 
-    async def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+    def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
         """Yield the answer; with `context.upstream_id` that of the run of this name, from its beginning.
 
         Raises `UpstreamError` if it cannot be had or breaks.
         """
         fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
-        async with aclosing(with_retries(lambda: self._run(request, context), self.budget, fields)) as events:
-            async for event in events:
-                yield event
+        return with_retries(lambda: self._run(request, context), self.budget, fields)
 
     async def _run(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
         reader = ResponsesEvents()
@@ -113,9 +112,9 @@ class Responses:
                     extra_body=self._body(request),
                     extra_headers=headers,
                 )
-            async with call as response:
-                async for chunk in response.iter_bytes():
-                    for data in splitter.feed(chunk):
+            async with call as response, body_of(response) as pieces:
+                async for piece in pieces:
+                    for data in splitter.feed(piece):
                         yield data
             for data in splitter.close():
                 yield data
