@@ -89,8 +89,8 @@ class Responses:
                 raise UpstreamError("upstream_interrupted", retryable=True)
             except UpstreamError as error:
                 breaks += 1
-                again = self.spec.background and reader.response_id and error.code == "upstream_interrupted"
-                if not again or breaks > self.budget.times:
+                broken = error.code == "upstream_interrupted" and error.retryable  # a cancelled run is neither
+                if not (self.spec.background and reader.response_id and broken) or breaks > self.budget.times:
                     raise
             log.info("attaching to the upstream's run again", extra={"breaks": breaks})
             await asyncio.sleep(min(self.budget.first_pause_s * breaks, self.budget.longest_pause_s))

@@ -193,5 +193,17 @@ def _excuse(world: World, place: Place, log: Log) -> Iterator[Violation]:
         for fault in world.faults
         for call in world.calls[place[1]]
     )
-    if not (code.startswith("upstream_") and upstream) and not (code == "lost" and lost(world, place, 0.0, began)):
-        yield Violation("I8", place[1], f"failed with {code}, for no reason that we gave")
+    cancelled = code == "upstream_interrupted" and _stop_forgotten(world, place)
+    if cancelled or (code.startswith("upstream_") and upstream) or (code == "lost" and lost(world, place, 0.0, began)):
+        return
+    yield Violation("I8", place[1], f"failed with {code}, for no reason that we gave")
+
+
+def _stop_forgotten(world: World, place: Place) -> bool:
+    """Whether its run was cancelled for a stop, or at an end, that a data loss then took back."""
+    if not any(call.background and call.outcome == "cancelled" for call in world.calls[place[1]]):
+        return False
+    stops = (act for act in world.acts if (act.chat, act.message) == place and act.accepted)
+    ends = (ack for ack in world.acks[place] if ack.op == "finish" and ack.status == "ok")
+    spans = [*((act.began, act.accepted) for act in stops), *((ack.sent, ack.replied) for ack in ends)]
+    return any(world.lossy_span(began, ended) for began, ended in spans)

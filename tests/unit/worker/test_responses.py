@@ -144,6 +144,15 @@ async def test_a_background_run_is_read_on_after_a_break_from_where_it_was(calle
     assert b"starting_after=1" in server.requests[1]
 
 
+async def test_a_run_that_was_cancelled_upstream_is_not_attached_to_again(caller: Caller) -> None:
+    last = event("incomplete", 2, response={"id": "resp_1", "status": "cancelled"})
+    async with raw_server([HEAD, CREATED, text("x", 1), last], hold_open=True) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url, kind="responses", background=True))
+    assert (caught.value.code, caught.value.retryable) == ("upstream_interrupted", False)
+    assert not [request for request in server.requests if request.startswith(b"GET")]
+
+
 async def test_a_run_known_from_before_is_attached_to_from_its_beginning(caller: Caller) -> None:
     async with raw_server([HEAD, CREATED, text("x", 1), COMPLETED]) as server:
         upstream = caller.upstream(server.url, kind="responses", background=True)
