@@ -19,7 +19,9 @@ from shared.events import Failure
 from shared.ids import MessageRef
 from shared.log.ending import end_unowned, failure
 from shared.log.log import Log
+from shared.log.so_far import read_so_far
 from shared.log.types import Meta
+from shared.orphans import have_cancelled, run_left_behind
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
 
@@ -89,6 +91,8 @@ class Reaper:
             await self._store.unwatch(ref)
             return "dropped"
         if meta.leased:
+            if meta.stop is not None:
+                await self._cancel_run(meta)
             await self._store.watch(ref, meta.lease_until - meta.now + _AFTER_LEASE_MS)
             return "leased"
         verdict = judge(meta, self._settings)
@@ -104,6 +108,13 @@ class Reaper:
             return "moved"
         self._log("message ended", meta, reply=reply.status, state=state, code=error.code if error else "")
         return "ended"
+
+    async def _cancel_run(self, meta: Meta) -> None:
+        """Cancel the background run of a stopped message for its owner, who may be dead: its lease tells only later."""
+        run = run_left_behind(meta.ref, (await read_so_far(self._store, meta.ref)).events())
+        if run is not None:
+            await have_cancelled(self._dispatcher, run)
+            self._log("run of a stopped message cancelled", meta)
 
     def _log(self, event: str, meta: Meta, **more: object) -> None:
         ref = meta.ref

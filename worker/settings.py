@@ -44,7 +44,7 @@ class WorkerSettings(SharedSettings):
     )
     retry_times: int = Field(8, ge=0, description="How often at most.")
     connect_s: float = Field(5.0, gt=0, description="How long connecting to a model may take.")
-    reap_s: float = Field(1.0, gt=0, description="How often a worker looks for messages whose worker died.")
+    reap_s: float = Field(0.5, gt=0, description="How often a worker looks for messages whose worker died.")
     sweep_s: float = Field(
         60.0, gt=0, description="How often one worker looks through all messages for forgotten ones."
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from shared.commands import Arg, Commands
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 _META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl", "ost", "drained", "told")
 MOST_REFUNDS = 8
 """How often a message may be handed back before that costs it an attempt: more than any rolling restart takes."""
+STOP_GRACE_MS = 300
+"""So long after a stop a reaper looks whether the owner has heard: with a reaper's pause still under a second."""
 PAGE = 1000
 """Entries a read asks for at a time."""
 
@@ -201,9 +203,14 @@ class Log:
         return reply
 
     async def stop(self, ref: MessageRef, reason: str = "user") -> StopReply:
-        """Write down the wish to stop and wake the owner."""
+        """Write down the wish to stop and wake the owner; have a reaper see soon whether it still lives."""
         reply = await self._script("stop", log_keys(ref).record, (ref.message_id, reason))
         status = reply[0].decode()
+        if status == "stopping":
+            try:
+                await self._appoint(ref, STOP_GRACE_MS, sooner_only=True)
+            except Unavailable:  # the wish is written down all the same
+                log.info("stop not followed up", extra={"ref": ref.member})
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
     async def delete(self, ref: MessageRef) -> bool:
@@ -336,7 +343,11 @@ class Log:
 
     async def watch(self, ref: MessageRef, delay_ms: int) -> None:
         """Have a reaper look at the message `delay_ms` from now (replaces an earlier appointment)."""
-        await self._link.script(index_script("due"), (DUE,), (delay_ms, ref.member), deadline_s=self._deadline_s)
+        await self._appoint(ref, delay_ms, sooner_only=False)
+
+    async def _appoint(self, ref: MessageRef, delay_ms: int, *, sooner_only: bool) -> None:
+        args = (delay_ms, ref.member, int(sooner_only))
+        await self._link.script(index_script("due"), (DUE,), args, deadline_s=self._deadline_s)
 
     async def unwatch(self, ref: MessageRef) -> None:
         """Cancel the appointment."""
@@ -370,11 +381,11 @@ class Log:
         living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
         return after, [ref for key in living if (ref := _ref_of(key)) is not None]
 
-    async def _script(
+    def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
-    ) -> list[Any]:
+    ) -> Coroutine[Any, Any, list[Any]]:
         deadline = self._deadline_s if deadline_s is None else deadline_s
-        return cast("list[Any]", await self._link.script(script(name), keys, args, deadline_s=deadline))
+        return self._link.script(script(name), keys, args, deadline_s=deadline)
 
     async def _tell(self, ref: MessageRef, reply: Reply, ending: Ending) -> None:
         if self._on_end is not None and reply.status == "ok" and reply.state != "deleted":

@@ -293,6 +293,22 @@ async def test_a_stop_of_a_message_whose_worker_died_wins_over_the_retry(kit: Ki
     assert len(await kit.calls(ref)) == 1
 
 
+async def test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over(kit: Kit) -> None:
+    lease = {"TAILRACE_LEASE_MS": 30_000}
+    first = await kit.worker(**lease)
+    ref = await kit.send(SLOW.replace("tokens=160", "tokens=2000"), "background")
+    await kit.wait_text(ref, 50)
+    await first.kill()
+    await kit.worker(**lease)
+    assert (await kit.log.stop(ref)).status == "stopping"
+
+    async def cancelled() -> bool:
+        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
+
+    await wait_until(cancelled, deadline_s=1.0)
+    assert (await kit.meta(ref)).leased
+
+
 async def test_a_message_whose_job_was_lost_is_found_and_run(kit: Kit) -> None:
     ref = await kit.send("[[rate=0 tokens=10 reasoning=0]] x")
     await kit.link.call("DEL", "tr:queue", "tr:due")
