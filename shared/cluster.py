@@ -138,6 +138,13 @@ class ClusterLink:
         packed = pack(("EVALSHA", digest_of(source), *tail))
         return await self._run(slot_of(keys[0]), packed, (source, tail), deadline_s)
 
+    def at_once(
+        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
+    ) -> asyncio.Future[Any] | None:
+        """Send a script to the slot's owner, once; see `Commands`. A redirect is an error like others here."""
+        member = self._owners[slot_of(keys[0])]
+        return None if member is None else member.link.at_once(source, keys, args, deadline_s=deadline_s)
+
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command that has no key to every primary; return the replies by address."""
         members = self._all_primaries()

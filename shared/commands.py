@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,6 +48,14 @@ class Commands(Protocol):
 
     async def script(self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float) -> Any:
         """Run a Lua script; all `keys` must be in one slot."""
+
+    def at_once(
+        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
+    ) -> asyncio.Future[Any] | None:
+        """Send a script that the server should know on the connection that stands, once; None if there is none.
+
+        The future gets the reply, or whatever went wrong: the caller then goes the long way, by `script`.
+        """
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command that has no key to every primary; return the replies by address."""

@@ -306,6 +306,17 @@ class Link:
         tail = (len(keys), *keys, *args)
         return self._send(pack(("EVALSHA", digest_of(source), *tail)), (source, tail), deadline_s)
 
+    def at_once(
+        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
+    ) -> asyncio.Future[Any] | None:
+        """Send a script on the connection that stands, once; see `Commands`."""
+        wire = self._wire
+        if wire is None:
+            return None
+        self.stats.commands += 1
+        packed = pack(("EVALSHA", digest_of(source), len(keys), *keys, *args))
+        return wire.call(packed, wire.time() + self._patience_s(deadline_s))
+
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command to the one primary; see `Commands`."""
         return {"": await self.call(*args)}

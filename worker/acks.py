@@ -5,6 +5,7 @@ Written with one `write` a line and no buffer, so that SIGKILL loses nothing of 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import zlib
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from shared.ids import MessageRef
-from shared.log.log import Log
+from shared.log.log import Log, appended
 from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply
 
 
@@ -41,6 +42,19 @@ class AckLog(Log):
         if acked or reply.status != "ok":
             self._note("append", own, sent, reply.status, first, acked)
         return reply
+
+    def append_at_once(
+        self, own: Ownership, first: int, payloads: Sequence[bytes], **options: Any
+    ) -> asyncio.Future[Any] | None:
+        sent = time.time()
+        reply = super().append_at_once(own, first, payloads, **options)
+        if reply is not None:
+            reply.add_done_callback(lambda done: self._landed(own, sent, first, payloads, appended(done)))
+        return reply
+
+    def _landed(self, own: Ownership, sent: float, first: int, payloads: Sequence[bytes], last: int | None) -> None:
+        if last is not None and payloads:
+            self._note("append", own, sent, "ok", first, payloads[: last - first + 1])
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
         sent = time.time()

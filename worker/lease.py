@@ -36,9 +36,13 @@ class Lease:
         """Tell whether so little was written that a heartbeat must say that the owner lives."""
         return now - self._confirmed >= self._beat_s
 
+    def ttl_due(self, now: float) -> bool:
+        """Tell whether the keys' time to live should be renewed."""
+        return now >= self._next_ttl
+
     def take_ttl_due(self, now: float) -> bool:
         """Tell whether the keys' time to live should be renewed; it then counts as done."""
-        if now < self._next_ttl:
+        if not self.ttl_due(now):
             return False
         self._next_ttl = now + TTL_EVERY_S
         return True

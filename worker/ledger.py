@@ -30,9 +30,10 @@ class OutputLimit(Exception):
 class _Run:
     """Deltas to one part that wait together and will become one entry."""
 
-    __slots__ = ("kind", "part", "size", "texts")
+    __slots__ = ("first", "kind", "part", "size", "texts")
 
     def __init__(self, delta: Delta, part: str, text: str, size: int) -> None:
+        self.first = delta
         self.kind = type(delta)
         self.part = part
         self.texts = [text]
@@ -119,6 +120,8 @@ class Ledger:
         for item in waiting:
             if isinstance(item, bytes):
                 self._own.append(item)
+            elif len(item.texts) == 1 and item.size <= self._longest_delta:
+                self._own.append(encode(item.first))
             else:
                 self._own.extend(self._pieces(item))
         self._encoded_bytes += sum(map(len, self._own[start:]))

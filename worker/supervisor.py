@@ -148,11 +148,10 @@ class Supervisor:
             self._watching = asyncio.create_task(self._watch(due), name="watch") if due else None
 
     async def _watch(self, refs: list[MessageRef]) -> None:
-        for start in range(0, len(refs), _WATCHES_AT_A_TIME):
-            part = refs[start : start + _WATCHES_AT_A_TIME]
-            calls = (self._store.watch(ref, self._lease_ms) for ref in part)
-            for result in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(result, Exception):
-                    # Renewed with the next heartbeat, and the sweep finds what was forgotten all the same.
-                    log.warning("appointment not renewed", extra={"reason": type(result).__name__})
-                    return
+        try:
+            for start in range(0, len(refs), _WATCHES_AT_A_TIME):
+                await self._store.watch_all(refs[start : start + _WATCHES_AT_A_TIME], self._lease_ms)
+        except (
+            Exception
+        ) as error:  # renewed with the next heartbeat, and the sweep finds what was forgotten all the same
+            log.warning("appointments not renewed", extra={"reason": type(error).__name__})

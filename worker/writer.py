@@ -1,6 +1,8 @@
 """Owns writing one message's log: the first event at once, then whatever arrived while one append was in flight.
 
-Tasks: `run` sends, one append at a time; its owner (the generation) starts and cancels it, and with it the task of
+One append at a time. While all goes well they follow each other by callbacks alone (`_shoot`, `_landed`), since a turn
+of a task costs more than all else in a token's way; whatever needs thought wakes the task, which sends the same again.
+Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of
 `Checkpoints`. `finish` and `release` come after it. What Redis lost is written again out of the ledger; what is no
 longer ours is left alone.
 Lost on a crash: what was not yet acknowledged.
@@ -12,12 +14,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from shared.errors import StorageFull, Unavailable
 from shared.events import End, Event, encode_event
 from shared.fold import Fold, fold_in_slices
-from shared.log.log import Log
+from shared.log.log import Log, appended
 from shared.log.types import Backup, Ending, Ownership, Reply
 from shared.message import Message, encode_message
 from worker.checkpoints import Checkpoints
@@ -80,6 +83,8 @@ class Writer:
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._beat = False
+        self._shooting = False
+        """Whether a callback is due that looks for what is to send."""
         self._closed = False
         self._may_restore_at = 0.0
         self.storage_full = False
@@ -118,7 +123,7 @@ class Writer:
     async def _send(self) -> None:
         first = True
         while True:
-            if not (self.ledger.has_waiting or self._beat or self._acked < self.ledger.last_seq):
+            if not self._to_send:
                 self._wake = self._loop.create_future()
                 await self._wake
             if not first and self._limits.flush_delay_s and not self._beat:
@@ -164,9 +169,80 @@ class Writer:
         self.ledger.encode()
         self._closed = True
 
+    @property
+    def _parked(self) -> bool:
+        """Whether the task leaves the sending to the callbacks."""
+        return self._wake is not None and not self._wake.done()
+
     def _rouse(self) -> None:
+        if self._shooting or not self._parked:
+            return  # whoever is at it looks again by itself
+        if self._limits.flush_delay_s:
+            self._wake_task()
+        else:
+            self._shooting = True
+            self._loop.call_soon(self._shoot)  # not now: what this turn still brings goes with it
+
+    def _wake_task(self, error: Exception | None = None) -> None:
         if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+            if error is None:
+                self._wake.set_result(None)
+            else:
+                self._wake.set_exception(error)
+
+    def _shoot(self) -> None:
+        """Send what waits, if that is simple."""
+        self._shooting = False
+        if not self._parked:
+            return
+        try:
+            now = self._loop.time()
+            self.ledger.encode()
+            batch = self.ledger.unsent(self._acked, self._limits.flush_bytes)
+            reply = None
+            if not self.lease.ttl_due(now):
+                reply = self._store.append_at_once(
+                    self._own,
+                    self._acked + 1,
+                    batch,
+                    lease_ms=self.lease.lease_ms,
+                    deadline_s=max(self.lease.left_s(now), 0.05),
+                )
+        except Exception as error:  # the boundary of a callback: the task is the one to fail of it
+            return self._wake_task(error)
+        if reply is None:
+            return self._wake_task()
+        self._beat, self._shooting = False, True
+        reply.add_done_callback(partial(self._landed, now))
+
+    def _landed(self, sent_at: float, reply: asyncio.Future[Any]) -> None:
+        """Go on after an append; what its reply asks beyond that is the task's to hear, by an append of its own."""
+        self._shooting = False
+        if not self._parked:
+            return
+        last = appended(reply)
+        if last is None:
+            return self._wake_task()
+        self._confirm(last, sent_at)
+        self._checkpoints.look(self._acked)
+        if self._to_send:
+            self._shoot()
+
+    def _confirm(self, last: int, sent_at: float) -> None:
+        self._metrics.append_s.observe(self._loop.time() - sent_at)
+        self._metrics.entries.value += last - self._acked
+        self.lease.confirmed(sent_at)
+        self._acked = last
+        self.storage_full = False
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._room is not None and not self._room.done() and not self.full:
+            self._room.set_result(None)
+
+    @property
+    def _to_send(self) -> bool:
+        return self.ledger.has_waiting or self._beat or self._acked < self.ledger.last_seq
 
     async def _append(self, deadline_s: float) -> Reply:
         """Send one append and act on its reply; raise `NotOurs` or `Unavailable`."""
@@ -182,18 +258,13 @@ class Writer:
             renew_ttl=self.lease.take_ttl_due(sent_at),
             deadline_s=max(deadline_s, 0.05),
         )
-        self._metrics.append_s.observe(self._loop.time() - sent_at)
         if reply.status == "ok":
-            self._metrics.entries.value += reply.seq - self._acked
-            self.lease.confirmed(sent_at)
-            self._acked = reply.seq
-            self.storage_full = False
+            self._confirm(reply.seq, sent_at)
             if reply.stop:
                 self._signal("stop")
         else:
             await self._mend(reply)
-        if self._room is not None and not self._room.done() and not self.full:
-            self._room.set_result(None)
+            self._tell_room()
         return reply
 
     async def _mend(self, reply: Reply) -> None:

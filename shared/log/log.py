@@ -163,6 +163,16 @@ class Log:
             case _:
                 return _reply(reply)
 
+    def append_at_once(
+        self, own: Ownership, first: int, payloads: Sequence[bytes], *, lease_ms: int, deadline_s: float
+    ) -> asyncio.Future[Any] | None:
+        """Do as `append`, without a coroutine and without a second try; None if there is no connection.
+
+        `appended` reads the future. Whatever else it holds: `append` the same again, which does no harm.
+        """
+        args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, 0, *payloads)
+        return self._link.at_once(script("append"), log_keys(own.ref).hot, args, deadline_s=deadline_s)
+
     async def checkpoint(self, own: Ownership, number: int, segment: Segment) -> Reply:
         """Store `segment` as number `number` (from 0) of the message's, in place of all that stand there and behind.
 
@@ -208,7 +218,7 @@ class Log:
         status = reply[0].decode()
         if status == "stopping":
             try:
-                await self._appoint(ref, STOP_GRACE_MS, sooner_only=True)
+                await self._appoint((ref,), STOP_GRACE_MS, sooner_only=True)
             except Unavailable:  # the wish is written down all the same
                 log.info("stop not followed up", extra={"ref": ref.member})
         return StopReply(status, reply[1].decode() if status == "final" else "")
@@ -343,10 +353,14 @@ class Log:
 
     async def watch(self, ref: MessageRef, delay_ms: int) -> None:
         """Have a reaper look at the message `delay_ms` from now (replaces an earlier appointment)."""
-        await self._appoint(ref, delay_ms, sooner_only=False)
+        await self._appoint((ref,), delay_ms, sooner_only=False)
 
-    async def _appoint(self, ref: MessageRef, delay_ms: int, *, sooner_only: bool) -> None:
-        args = (delay_ms, ref.member, int(sooner_only))
+    async def watch_all(self, refs: Sequence[MessageRef], delay_ms: int) -> None:
+        """Do as `watch` for all of them with one command."""
+        await self._appoint(refs, delay_ms, sooner_only=False)
+
+    async def _appoint(self, refs: Sequence[MessageRef], delay_ms: int, *, sooner_only: bool) -> None:
+        args: tuple[Arg, ...] = (delay_ms, int(sooner_only), *(ref.member for ref in refs))
         await self._link.script(index_script("due"), (DUE,), args, deadline_s=self._deadline_s)
 
     async def unwatch(self, ref: MessageRef) -> None:
@@ -400,6 +414,17 @@ class Log:
     @staticmethod
     def _meta_of(ref: MessageRef, message_id: str) -> str:
         return log_keys(MessageRef(ref.tenant, ref.chat_id, message_id) if message_id else ref).meta
+
+
+def appended(reply: asyncio.Future[Any]) -> int | None:
+    """Return the log's last seq if the append went well and nobody wishes a stop; None for all that needs thought."""
+    if reply.cancelled() or reply.exception() is not None:
+        return None
+    match reply.result():
+        case [b"ok", seq, b""]:
+            return int(seq)
+        case _:
+            return None
 
 
 def _ref_of(key: bytes) -> MessageRef | None:
