@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from contextlib import aclosing
 from typing import Any
 
@@ -71,6 +73,16 @@ async def test_an_answer_in_any_of_these_forms_is_the_same_answer(caller: Caller
     assert said(events) == "Hello ü€😀"
     assert finish(events) == "stop"
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZip", "deflate", "identity"])
+async def test_a_stream_in_a_content_coding_is_decoded(caller: Caller, coding: str) -> None:
+    body = b"".join([*HELLO, STOP, DONE])
+    packed = {"gzip": gzip.compress(body), "deflate": zlib.compress(body)}.get(coding.lower(), body)
+    head = HEAD.replace(b"\r\n\r\n", f"\r\nContent-Encoding: {coding}\r\n\r\n".encode())
+    async with raw_server([head, *split(packed, 11)]) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert (said(events), finish(events)) == ("Hello ü€😀", "stop")
 
 
 @pytest.mark.parametrize(
