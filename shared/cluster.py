@@ -20,8 +20,9 @@ from typing import Any
 
 from shared.commands import Arg, LinkStats
 from shared.errors import Unavailable, UnsafeRedis
-from shared.link import ErrorReply, Link, Lost, digest_of, pack, raise_unless_passing
+from shared.link import Link, digest_of, raise_unless_passing
 from shared.nodes import Scout, View, fixed
+from shared.pipeline import ErrorReply, Lost, pack
 from shared.slots import SLOTS, Node, Redirect, parse_redirect, slot_of
 
 log = logging.getLogger(__name__)
