@@ -30,8 +30,9 @@ from worker.grammar import AgentFailed, Grammar
 from worker.ledger import OutputLimit
 from worker.metrics import Metrics
 from worker.recovery import Plan, Rebase, Skip, continuation
+from worker.sender import NotOurs, Signal, end_task
 from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
-from worker.writer import NotOurs, Signal, Writer, end_task
+from worker.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,11 @@ from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import GiveUp, Plan, plan_attempt
+from worker.sender import WriterLimits
 from worker.settings import WorkerSettings
 from worker.upstreams.base import AgentContext
 from worker.upstreams.config import Upstreams
-from worker.writer import Writer, WriterLimits
+from worker.writer import Writer
 
 log = logging.getLogger(__name__)
 

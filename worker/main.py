@@ -27,11 +27,11 @@ from worker.health import HealthServer
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.reaper import Reaper
+from worker.sender import end_task
 from worker.settings import WorkerSettings
 from worker.stops import Subscription
 from worker.supervisor import Supervisor
 from worker.upstreams.config import Upstreams
-from worker.writer import end_task
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from shared.ids import MessageRef
 from shared.log.log import Log
 from worker.generate import Generation
 from worker.metrics import Metrics
-from worker.writer import end_task
+from worker.sender import end_task
 
 log = logging.getLogger(__name__)
 

@@ -1,144 +1,24 @@
-"""Owns writing one message's log: the first event at once, then whatever arrived while one append was in flight.
+"""Owns writing one message's log to its end: what waits, then the end itself, or the message handed back.
 
-One append at a time. While all goes well they follow each other by callbacks alone (`_shoot`, `_landed`), since a turn
-of a task costs more than all else in a token's way; whatever needs thought wakes the task, which sends the same again.
-Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of
-`Checkpoints`. `finish` and `release` come after it. What Redis lost is written again out of the ledger; what is no
-longer ours is left alone.
-Lost on a crash: what was not yet acknowledged.
+`finish` and `release` come when the sending is over. Lost on a crash: what was not yet acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from shared.errors import StorageFull, Unavailable
-from shared.events import End, Event, encode_event
+from shared.errors import Unavailable
+from shared.events import End, encode_event
 from shared.fold import Fold, fold_in_slices
-from shared.log.log import Log, appended
-from shared.log.types import Backup, Ending, Ownership, Reply
+from shared.log.types import Ending, Reply
 from shared.message import Message, encode_message
-from worker.checkpoints import Checkpoints
-from worker.lease import Lease
-from worker.ledger import Ledger
-from worker.metrics import Metrics
-
-log = logging.getLogger(__name__)
-
-Signal = Literal["stop", "fenced", "ended", "cut_off"]
-"""What a reply tells the generation: stop was asked for; somebody else's; ended or deleted; the lease may be over."""
+from worker.sender import NotOurs, Sender
 
 
-class NotOurs(Exception):
-    """Raised when nothing more may be written: somebody else has the message, or it has `ended` (or was deleted)."""
-
-    def __init__(self, *, ended: bool = False) -> None:
-        super().__init__()
-        self.ended = ended
-
-
-@dataclass(frozen=True, slots=True)
-class WriterLimits:
-    """Bounds of one writer."""
-
-    flush_bytes: int
-    flush_delay_s: float
-    max_unsent_bytes: int
-    outage_s: float
-
-
-class Writer:
-    """Writes what it is given to the log of a message that we own."""
-
-    def __init__(
-        self,
-        store: Log,
-        own: Ownership,
-        ledger: Ledger,
-        backup: Backup | None,
-        lease: Lease,
-        limits: WriterLimits,
-        *,
-        channel: str,
-        signal: Callable[[Signal], None],
-        metrics: Metrics,
-    ) -> None:
-        self._store = store
-        self._own = own
-        self.ledger = ledger
-        self._backup = backup
-        self.lease = lease
-        self._limits = limits
-        self._channel = channel
-        self._signal = signal
-        self._metrics = metrics
-        self._acked = ledger.marker_seq
-        self._checkpoints = Checkpoints(store, own, ledger, metrics)
-        self._loop = asyncio.get_running_loop()
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._beat = False
-        self._shooting = False
-        """Whether a callback is due that looks for what is to send."""
-        self._closed = False
-        self._may_restore_at = 0.0
-        self.storage_full = False
-        """Whether Redis refused the last append for want of memory."""
-
-    def put(self, event: Event) -> None:
-        """Take an event for the log; ask `full` afterwards. Nothing is taken once the message is being ended."""
-        if self._closed:
-            return  # from an upstream that ignores its cancellation: the final message is without it, so is the log
-        self.ledger.put(event)
-        self._rouse()
-
-    def beat(self) -> None:
-        """Send a heartbeat soon; its reply tells of a stop."""
-        self._beat = True
-        self._rouse()
-
-    @property
-    def full(self) -> bool:
-        """Whether so much is unsent that the upstream should be read no further for now."""
-        return self.ledger.waiting_bytes > self._limits.max_unsent_bytes
-
-    async def wait_room(self) -> None:
-        """Wait until the writer is not full; the lease's end, which the generation watches, bounds it."""
-        while self.full:
-            self._room = self._loop.create_future()
-            await self._room
-
-    async def run(self) -> None:
-        """Send until cancelled, or until a reply says that there is nothing more to send; that is signalled first."""
-        try:
-            await self._send()
-        finally:
-            await self._checkpoints.close()
-
-    async def _send(self) -> None:
-        first = True
-        while True:
-            if not self._to_send:
-                self._wake = self._loop.create_future()
-                await self._wake
-            if not first and self._limits.flush_delay_s and not self._beat:
-                await asyncio.sleep(self._limits.flush_delay_s)
-            first = False
-            try:
-                await self._append(self.lease.left_s(self._loop.time()))
-                self._checkpoints.look(self._acked)
-            except NotOurs as refusal:
-                return self._signal("ended" if refusal.ended else "fenced")
-            except StorageFull:
-                self.storage_full = True
-                await asyncio.sleep(0.2)
-            except Unavailable:
-                return self._signal("cut_off")
+class Writer(Sender):
+    """Writes what it is given to the log of a message that we own, and ends it."""
 
     async def finish(self, state: Literal["done", "failed", "aborted"], end: End) -> str:
         """End the message: what waits, then the end; return the state that stands (a decided one wins).
@@ -151,7 +31,7 @@ class Writer:
         patience = self._loop.time() + self._limits.outage_s
         if self._store.waits_for_replicas:
             # A decision must not be ahead of the log: whoever publishes it writes the end alone.
-            await self._patiently(patience, self._flush)
+            await self._patiently(patience, self.flush)
             await self._patiently(patience, lambda: self._decide(Ending(state, final, payload)))
         reply = await self._patiently(patience, lambda: self._finish(state, final, payload))
         return reply.state or state
@@ -160,156 +40,14 @@ class Writer:
         """Write what waits and hand the message back. Sending must have ended. Raises as `finish`."""
         self._close()
         patience = self._loop.time() + self._limits.outage_s
-        await self._patiently(patience, self._flush)
+        await self._patiently(patience, self.flush)
         reply = await self._patiently(patience, lambda: self._store.release(self._own, refund=refund))
         if reply.status != "ok":
             raise NotOurs
 
     def _close(self) -> None:
         self.ledger.encode()
-        self._closed = True
-
-    @property
-    def _parked(self) -> bool:
-        """Whether the task leaves the sending to the callbacks."""
-        return self._wake is not None and not self._wake.done()
-
-    def _rouse(self) -> None:
-        if self._shooting or not self._parked:
-            return  # whoever is at it looks again by itself
-        if self._limits.flush_delay_s:
-            self._wake_task()
-        else:
-            self._shooting = True
-            self._loop.call_soon(self._shoot)  # not now: what this turn still brings goes with it
-
-    def _wake_task(self, error: Exception | None = None) -> None:
-        if self._wake is not None and not self._wake.done():
-            if error is None:
-                self._wake.set_result(None)
-            else:
-                self._wake.set_exception(error)
-
-    def _shoot(self) -> None:
-        """Send what waits, if that is simple."""
-        self._shooting = False
-        if not self._parked:
-            return
-        try:
-            now = self._loop.time()
-            self.ledger.encode()
-            batch = self.ledger.unsent(self._acked, self._limits.flush_bytes)
-            reply = None
-            if not self.lease.ttl_due(now):
-                reply = self._store.append_at_once(
-                    self._own,
-                    self._acked + 1,
-                    batch,
-                    lease_ms=self.lease.lease_ms,
-                    deadline_s=max(self.lease.left_s(now), 0.05),
-                )
-        except Exception as error:  # the boundary of a callback: the task is the one to fail of it
-            return self._wake_task(error)
-        if reply is None:
-            return self._wake_task()
-        self._beat, self._shooting = False, True
-        reply.add_done_callback(partial(self._landed, now))
-
-    def _landed(self, sent_at: float, reply: asyncio.Future[Any]) -> None:
-        """Go on after an append; what its reply asks beyond that is the task's to hear, by an append of its own."""
-        self._shooting = False
-        if not self._parked:
-            return
-        last = appended(reply)
-        if last is None:
-            return self._wake_task()
-        self._confirm(last, sent_at)
-        self._checkpoints.look(self._acked)
-        if self._to_send:
-            self._shoot()
-
-    def _confirm(self, last: int, sent_at: float) -> None:
-        self._metrics.append_s.observe(self._loop.time() - sent_at)
-        self._metrics.entries.value += last - self._acked
-        self.lease.confirmed(sent_at)
-        self._acked = last
-        self.storage_full = False
-        self._tell_room()
-
-    def _tell_room(self) -> None:
-        if self._room is not None and not self._room.done() and not self.full:
-            self._room.set_result(None)
-
-    @property
-    def _to_send(self) -> bool:
-        return self.ledger.has_waiting or self._beat or self._acked < self.ledger.last_seq
-
-    async def _append(self, deadline_s: float) -> Reply:
-        """Send one append and act on its reply; raise `NotOurs` or `Unavailable`."""
-        self._beat = False
-        self.ledger.encode()
-        batch = self.ledger.unsent(self._acked, self._limits.flush_bytes)
-        sent_at = self._loop.time()
-        reply = await self._store.append(
-            self._own,
-            self._acked + 1,
-            batch,
-            lease_ms=self.lease.lease_ms,
-            renew_ttl=self.lease.take_ttl_due(sent_at),
-            deadline_s=max(deadline_s, 0.05),
-        )
-        if reply.status == "ok":
-            self._confirm(reply.seq, sent_at)
-            if reply.stop:
-                self._signal("stop")
-        else:
-            await self._mend(reply)
-            self._tell_room()
-        return reply
-
-    async def _mend(self, reply: Reply) -> None:
-        """Make good what a reply says was lost, so that the caller may send again; raise `NotOurs` if it cannot be."""
-        if reply.status == "gap" and reply.seq >= self.ledger.marker_seq:
-            self._metrics.gaps.inc()
-            log.warning("log tail written again", extra=self._fields(kept_seq=reply.seq))
-            self._acked = reply.seq
-            return
-        claim_lost = reply.status == "fenced" and 0 < reply.epoch < self._own.epoch
-        if claim_lost or reply.status in ("lost", "gone"):
-            await self._restore()
-            return
-        self._metrics.fenced.inc()
-        log.info("message is no longer ours", extra=self._fields(reply=reply.status, state=reply.state))
-        raise NotOurs(ended=reply.status == "final")
-
-    async def _restore(self) -> None:
-        # After the lease somebody else may have begun anew, unseen by a Redis that lost everything.
-        sent_at = self._loop.time()
-        left = self.lease.left_s(sent_at)
-        if self._backup is None or left <= 0 or sent_at < self._may_restore_at:
-            raise NotOurs
-        entries = self.ledger.entries()
-        reply = await self._store.restore(
-            self._own,
-            self._backup,
-            entries,
-            lease_ms=self.lease.lease_ms,
-            channel=self._channel,
-            deadline_s=left,
-        )
-        self._may_restore_at = sent_at + self.lease.lease_ms / 1000  # lost again at once is lost for a reason
-        log.warning("lost log written again", extra=self._fields(reply=reply.status, entries=len(entries)))
-        if reply.status != "ok":
-            raise NotOurs
-        self._metrics.restores.inc()
-        self.lease.confirmed(sent_at)
-        self._acked = reply.seq
-
-    async def _flush(self) -> Reply:
-        while True:
-            reply = await self._append(2.0)
-            if reply.status == "ok" and self._acked >= self.ledger.last_seq:
-                return reply
+        self.closed = True
 
     async def _decide(self, ending: Ending) -> Reply:
         reply = await self._store.decide(self._own, ending)
@@ -319,11 +57,11 @@ class Writer:
 
     async def _finish(self, state: Literal["done", "failed", "aborted"], final: bytes, end: bytes) -> Reply:
         while True:
-            before = tuple(self.ledger.unsent(self._acked, None))
-            reply = await self._store.finish(self._own, self._acked + 1, Ending(state, final, end, before))
+            before = tuple(self.ledger.unsent(self.acked, None))
+            reply = await self._store.finish(self._own, self.acked + 1, Ending(state, final, end, before))
             if reply.status == "ok":
                 return reply
-            await self._mend(reply)
+            await self.mend(reply)
 
     async def _patiently(self, until: float, call: Callable[[], Awaitable[Reply]]) -> Reply:
         """Repeat `call`, which must be idempotent, while Redis is away or full, up to `until`."""
@@ -341,19 +79,3 @@ class Writer:
         fold = Fold(Message(chat_id=ref.chat_id, message_id=ref.message_id))
         await fold_in_slices(fold, self.ledger.events())
         return encode_message(fold.extend([end]))
-
-    def _fields(self, **more: object) -> dict[str, object]:
-        ref = self._own.ref
-        return {
-            "tenant": ref.tenant,
-            "chat_id": ref.chat_id,
-            "message_id": ref.message_id,
-            "attempt": self._own.attempt,
-            **more,
-        }
-
-
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end; its own failure is not ours to raise."""
-    task.cancel()
-    await asyncio.wait({task})

@@ -69,7 +69,7 @@ PLANTED = (
         (
             ("worker/generate.py", _TICK, f"{_TICK}        lease.confirmed(now)\n"),
             # The deadline of an append is the lease's too.
-            ("worker/writer.py", "self._append(self.lease.left_s(self._loop.time()))", "self._append(60.0)"),
+            ("worker/sender.py", "self._append(self.lease.left_s(self._loop.time()))", "self._append(60.0)"),
         ),
     ),
     Planted(
@@ -145,7 +145,7 @@ PLANTED = (
         "stop not heard by the worker",
         "calm",
         ("I10",),
-        (("worker/writer.py", '                self._signal("stop")\n', "                pass\n"),),
+        (("worker/sender.py", '                self._signal("stop")\n', "                pass\n"),),
     ),
     Planted(
         "no claim marker",

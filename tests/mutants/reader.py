@@ -96,17 +96,17 @@ READER = (
         ("tests/unit/worker/test_ledger.py::test_nothing_is_cut_before_it_is_acknowledged_and_enough",),
     ),
     Mutant(
-        "mend 4: the worker restores after its lease", "worker/writer.py",
+        "mend 4: the worker restores after its lease", "worker/sender.py",
         "left <= 0 or ", "",
         (_WRITER + "after_the_lease_nothing_is_restored",),
     ),
     Mutant(
-        "mend 4: the worker takes a lost claim for a takeover", "worker/writer.py",
+        "mend 4: the worker takes a lost claim for a takeover", "worker/sender.py",
         "if claim_lost or reply.status in", "if reply.status in",
         (_WRITER + "a_lost_claim_is_restored_while_the_lease_lasts",),
     ),
     Mutant(
-        "the worker does not write a lost tail again", "worker/writer.py",
+        "the worker does not write a lost tail again", "worker/sender.py",
         'reply.status == "gap" and reply.seq >= self.ledger.marker_seq', 'reply.status == "gap" and False',
         (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
     ),
@@ -116,7 +116,7 @@ READER = (
         (_WRITER + "where_replicas_count_the_outcome_is_decided_before_the_end",),
     ),
     Mutant(
-        "mend 4: a restore is tried beyond the lease", "worker/writer.py",
+        "mend 4: a restore is tried beyond the lease", "worker/sender.py",
         "            deadline_s=left,\n", "",
         (_WRITER + "no_restore_is_tried_beyond_the_lease",),
     ),

@@ -22,9 +22,10 @@ from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import Plan
+from worker.sender import WriterLimits
 from worker.supervisor import Supervisor
 from worker.upstreams.base import AgentContext, Upstream
-from worker.writer import Writer, WriterLimits
+from worker.writer import Writer
 
 
 class ReplyLost(Log):

@@ -29,7 +29,7 @@ async def write(p: Pen, count: int) -> None:
     last = p.writer.ledger.last_seq
     for n in range(count):
         p.writer.put(ev.TextDelta("tu"[n % 2], f"{n} "))
-    await wait_until(lambda: p.writer._acked >= last + count, what="the entries in the log")
+    await wait_until(lambda: p.writer.acked >= last + count, what="the entries in the log")
 
 
 async def segments(log: Log, ref: MessageRef, count: int) -> list[Segment]:

@@ -24,8 +24,9 @@ from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import Plan
+from worker.sender import WriterLimits
 from worker.upstreams.base import AgentContext
-from worker.writer import Writer, WriterLimits
+from worker.writer import Writer
 
 LEASE_MS = 60_000
 REQUEST = GenerationRequest("m", [])

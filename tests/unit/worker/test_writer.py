@@ -22,7 +22,8 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from tests.unit.worker.pen import Pen, pen, said
 from worker.ledger import Ledger
-from worker.writer import NotOurs, Writer, end_task
+from worker.sender import NotOurs, end_task
+from worker.writer import Writer
 
 
 async def test_what_comes_while_an_append_is_in_flight_becomes_one_entry(log: Log, ref: MessageRef) -> None:
