@@ -17,7 +17,7 @@ from arq.jobs import serialize_job
 
 from shared.commands import Commands
 from shared.ids import MessageRef
-from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, encode_job_value
+from shared.jobs import CANCEL_NAME, CANCELS, JOB_NAME, QUEUE_NAME, Run, encode_job_value
 from shared.log.keys import WAKE
 
 _JOB_TTL_MS = 24 * 3600 * 1000
@@ -72,6 +72,7 @@ return 1
 class PickedJob:
     """A job that is ours for now. `body` is arq's form of it, empty if Redis no longer has it."""
 
+    queue: str
     job_id: str
     body: bytes
     mark: str
@@ -91,35 +92,36 @@ class Dispatcher:
         Whoever looks at it just now has looked too early: somebody will look again. `wake=False` leaves that to the
         next regular poll: for a worker that hands back a job it has no room for.
         """
-        await self._enqueue(ref.member, JOB_NAME, (ref.member,), wake=wake)
+        await self._enqueue(QUEUE_NAME, ref.member, JOB_NAME, (ref.member,), wake=wake)
 
     async def cancel(self, run: Run) -> None:
         """Have a worker cancel a run upstream that nobody will attach to again; raises as `dispatch`."""
-        await self._enqueue(
-            f"cancel-{uuid4().hex}", CANCEL_NAME, (run.member, run.model, run.id, run.attempt), wake=True
-        )
+        args = (run.member, run.model, run.id, run.attempt)
+        await self._enqueue(CANCELS, f"cancel-{uuid4().hex}", CANCEL_NAME, args, wake=True)
 
-    async def _enqueue(self, job_id: str, name: str, args: tuple[str | int, ...], *, wake: bool) -> None:
+    async def _enqueue(self, queue: str, job_id: str, name: str, args: tuple[str | int, ...], *, wake: bool) -> None:
         job = serialize_job(name, args, {}, None, int(time.time() * 1000), serializer=encode_job_value)
         values = (job, _JOB_TTL_MS, job_id, WAKE if wake else "")
-        await self._link.script(_ENQUEUE, _keys(job_id), values, deadline_s=self._deadline_s)
+        await self._link.script(_ENQUEUE, _keys(queue, job_id), values, deadline_s=self._deadline_s)
 
-    async def pick(self, most: int, held_ms: int) -> list[PickedJob]:
-        """Take up to `most` of the first jobs; those not done in `held_ms` others may have. Raises as above."""
+    async def pick(self, queue: str, most: int, held_ms: int) -> list[PickedJob]:
+        """Take up to `most` of a queue's first jobs; those not done in `held_ms` others may have. Raises as above."""
         mark = uuid4().hex
         args = (most, held_ms, mark, in_progress_key_prefix, job_key_prefix, _LOOK_PAST)
-        flat = cast("list[bytes]", await self._link.script(_PICK, (QUEUE_NAME,), args, deadline_s=self._deadline_s))
-        return [PickedJob(job_id.decode(), body, mark) for job_id, body in zip(flat[::2], flat[1::2], strict=True)]
+        flat = cast("list[bytes]", await self._link.script(_PICK, (queue,), args, deadline_s=self._deadline_s))
+        return [
+            PickedJob(queue, job_id.decode(), body, mark) for job_id, body in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     async def leave(self, job: PickedJob, *, done: bool) -> None:
         """Take a job out of the queue, or let others have it (`done=False`), if it is still ours. Raises as above."""
         args = (job.job_id, job.mark, int(done))
-        await self._link.script(_LEAVE, _keys(job.job_id), args, deadline_s=self._deadline_s)
+        await self._link.script(_LEAVE, _keys(job.queue, job.job_id), args, deadline_s=self._deadline_s)
 
     async def depth(self) -> int:
         """Return how many messages wait; admission control compares it with a bound."""
         return cast(int, await self._link.call("ZCARD", QUEUE_NAME, deadline_s=self._deadline_s))
 
 
-def _keys(job_id: str) -> tuple[str, str, str]:
-    return (job_key_prefix + job_id, QUEUE_NAME, in_progress_key_prefix + job_id)
+def _keys(queue: str, job_id: str) -> tuple[str, str, str]:
+    return (job_key_prefix + job_id, queue, in_progress_key_prefix + job_id)

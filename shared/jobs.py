@@ -10,6 +10,8 @@ from msgspec import Struct
 JOB_NAME = "generate"
 CANCEL_NAME = "cancel"
 QUEUE_NAME = "tr:queue"
+CANCELS = "tr:cancels"
+"""The queue of runs to cancel: apart, so that none of them waits for a slot behind messages that do."""
 
 
 class GenerationRequest(Struct, frozen=True, omit_defaults=True):

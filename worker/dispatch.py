@@ -20,7 +20,7 @@ from arq.worker import Worker
 from shared.dispatch import Dispatcher, PickedJob
 from shared.errors import InvalidId, Unavailable
 from shared.ids import MessageRef
-from shared.jobs import CANCEL_NAME, JOB_NAME, QUEUE_NAME, Run, decode_job_value, encode_job_value
+from shared.jobs import CANCEL_NAME, CANCELS, JOB_NAME, QUEUE_NAME, Run, decode_job_value, encode_job_value
 from shared.link import heed_cancellation
 from shared.redis import connection_pool
 from worker.failpoints import failpoint
@@ -39,12 +39,17 @@ class _Poller(Worker):
 
     dispatcher: Dispatcher
     polled = False
+    cancelling = 0
 
     async def poll(self, most_jobs: int) -> None:
-        """Start up to `most_jobs` of the waiting jobs; raises what Redis raises."""
+        """Start up to `most_jobs` of the waiting jobs, and cancels, which take no slot; raises what Redis raises."""
         self.allow_pick_jobs = most_jobs > 0
         self.max_jobs = min(most_jobs, _AT_A_TIME)
         await self._poll_iteration()
+        if (room := _AT_A_TIME - self.cancelling) > 0:
+            for task in self._start(await self.dispatcher.pick(CANCELS, room, self._held_ms)):
+                self.cancelling += 1
+                task.add_done_callback(self._cancel_over)
         self.polled = True
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
@@ -56,10 +61,18 @@ class _Poller(Worker):
         room = self.max_jobs - self.job_counter
         if not job_ids or room <= 0:
             return
-        for job in await self.dispatcher.pick(room, int(self.in_progress_timeout_s * 1000)):
+        for task in self._start(await self.dispatcher.pick(QUEUE_NAME, room, self._held_ms)):
             self.job_counter += 1
-            self.tasks[f"{job.mark} {job.job_id}"] = task = asyncio.create_task(self._look(job), name="job")
             task.add_done_callback(self._job_over)
+
+    def _start(self, jobs: list[PickedJob]) -> list[asyncio.Task[None]]:
+        started = {f"{job.mark} {job.job_id}": asyncio.create_task(self._look(job), name="job") for job in jobs}
+        self.tasks |= started
+        return list(started.values())
+
+    @property
+    def _held_ms(self) -> int:
+        return int(self.in_progress_timeout_s * 1000)
 
     async def _look(self, job: PickedJob) -> None:
         """Run a job and take it out of the queue; cancelled, leave it there.
@@ -90,6 +103,9 @@ class _Poller(Worker):
 
     def _job_over(self, _: object) -> None:
         self.job_counter -= 1
+
+    def _cancel_over(self, _: object) -> None:
+        self.cancelling -= 1
 
 
 class Queue:

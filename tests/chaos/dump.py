@@ -11,7 +11,7 @@ import msgspec
 import redis.asyncio
 
 from shared.ids import MessageRef
-from shared.jobs import QUEUE_NAME
+from shared.jobs import CANCELS, QUEUE_NAME
 from shared.log.keys import DUE, META_PATTERN, log_keys, ref_of_meta_key
 from tests.chaos.fleet import Fleet
 from tests.chaos.records import FinalLog, Rest
@@ -67,7 +67,7 @@ async def dump(fleet: Fleet, out: Path, baseline: dict[str, dict[str, float]]) -
         due = await client.zrangebyscore(DUE, "-inf", (time.time() - 5) * 1000)
         rest = Rest(active=sorted(pointers), due=due, baseline=baseline)
     async with redis.asyncio.Redis(port=fleet.stores.queue.port) as queue:
-        rest.queued = await queue.zcard(QUEUE_NAME)
+        rest.queued = await queue.zcard(QUEUE_NAME) + await queue.zcard(CANCELS)
     await fleet.sample()
     rest.processes = {member.name: _held(member.values) for member in fleet.members.values()}
     (out / "rest.json").write_bytes(msgspec.json.encode(rest))

@@ -293,13 +293,17 @@ async def test_a_stop_of_a_message_whose_worker_died_wins_over_the_retry(kit: Ki
     assert len(await kit.calls(ref)) == 1
 
 
-async def test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over(kit: Kit) -> None:
-    lease = {"TAILRACE_LEASE_MS": 30_000}
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over(kit: Kit, full: bool) -> None:
+    lease = {"TAILRACE_LEASE_MS": 30_000, "TAILRACE_WORKER_SLOTS": 1}
+    endless = SLOW.replace("tokens=160", "tokens=4000")
     first = await kit.worker(**lease)
-    ref = await kit.send(SLOW.replace("tokens=160", "tokens=2000"), "background")
+    ref = await kit.send(endless, "background")
     await kit.wait_text(ref, 50)
     await first.kill()
     await kit.worker(**lease)
+    if full:
+        await kit.wait_text(await kit.send(endless), 50)
     assert (await kit.log.stop(ref)).status == "stopping"
 
     async def cancelled() -> bool:

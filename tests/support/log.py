@@ -15,7 +15,7 @@ from shared.cursor import Cursor
 from shared.events import encode_event
 from shared.fold import fold
 from shared.ids import MessageRef
-from shared.jobs import CANCEL_NAME, QUEUE_NAME
+from shared.jobs import CANCEL_NAME, CANCELS
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
@@ -205,7 +205,7 @@ def entry(epoch: int, seq: int, value: str) -> Entry:
 
 async def cancel_jobs(link: Link) -> list[list[Any]]:
     """Return the arguments of the queued jobs that cancel a run upstream."""
-    ids = await link.call("ZRANGE", QUEUE_NAME, 0, -1)
+    ids = await link.call("ZRANGE", CANCELS, 0, -1)
     jobs = [json.loads(await link.call("GET", b"arq:job:" + job_id)) for job_id in ids]
     return [job["a"] for job in jobs if job["f"] == CANCEL_NAME]
 

@@ -77,9 +77,9 @@ async def test_only_what_is_not_queued_yet_wakes_workers(
 
 async def test_a_job_is_picked_by_one_and_gone_when_done(dispatcher: Dispatcher, link: Link, ref: MessageRef) -> None:
     await dispatcher.dispatch(ref)
-    (job,) = await dispatcher.pick(5, HELD_MS)
+    (job,) = await dispatcher.pick(QUEUE_NAME, 5, HELD_MS)
     assert json.loads(job.body)["a"] == [ref.member]
-    assert await dispatcher.pick(5, HELD_MS) == []
+    assert await dispatcher.pick(QUEUE_NAME, 5, HELD_MS) == []
     await dispatcher.leave(job, done=True)
     assert await dispatcher.depth() == 0
     assert await link.call("KEYS", "arq:*") == []
@@ -87,31 +87,31 @@ async def test_a_job_is_picked_by_one_and_gone_when_done(dispatcher: Dispatcher,
 
 async def test_a_job_put_back_is_there_for_others(dispatcher: Dispatcher, ref: MessageRef) -> None:
     await dispatcher.dispatch(ref)
-    (job,) = await dispatcher.pick(5, HELD_MS)
+    (job,) = await dispatcher.pick(QUEUE_NAME, 5, HELD_MS)
     await dispatcher.leave(job, done=False)
-    (again,) = await dispatcher.pick(5, HELD_MS)
+    (again,) = await dispatcher.pick(QUEUE_NAME, 5, HELD_MS)
     assert (again.job_id, again.body) == (job.job_id, job.body)
 
 
 async def test_a_job_is_there_again_when_its_worker_has_died(dispatcher: Dispatcher, ref: MessageRef) -> None:
     await dispatcher.dispatch(ref)
-    await dispatcher.pick(5, 1)
-    await wait_until(lambda: dispatcher.pick(5, HELD_MS))
+    await dispatcher.pick(QUEUE_NAME, 5, 1)
+    await wait_until(lambda: dispatcher.pick(QUEUE_NAME, 5, HELD_MS))
 
 
 async def test_a_dispatch_during_the_look_is_not_lost_with_it(
     dispatcher: Dispatcher, redis_url: str, ref: MessageRef
 ) -> None:
     await dispatcher.dispatch(ref)
-    (early,) = await dispatcher.pick(5, HELD_MS)
+    (early,) = await dispatcher.pick(QUEUE_NAME, 5, HELD_MS)
     async with Listener(redis_url, WAKE) as listener:
         await dispatcher.dispatch(ref)
         assert len(await listener.heard()) == 1
     await dispatcher.leave(early, done=True)
-    (job,) = await dispatcher.pick(5, HELD_MS)
+    (job,) = await dispatcher.pick(QUEUE_NAME, 5, HELD_MS)
     assert job.job_id == early.job_id
     await dispatcher.leave(early, done=False)  # its mark is not the one that stands now
-    assert await dispatcher.pick(5, HELD_MS) == []
+    assert await dispatcher.pick(QUEUE_NAME, 5, HELD_MS) == []
     await dispatcher.leave(job, done=True)
     assert await dispatcher.depth() == 0
 
