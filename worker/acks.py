@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from shared.ids import MessageRef
-from shared.log.log import Log, appended
+from shared.log.log import Log
+from shared.log.replies import appended
 from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply
 
 

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from shared.errors import StorageFull, Unavailable
 from shared.events import Event
-from shared.log.log import Log, appended
+from shared.log.log import Log
+from shared.log.replies import appended
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
 from worker.lease import Lease

@@ -13,14 +13,15 @@ from typing import Any, cast
 
 from shared.commands import Arg, Commands
 from shared.cursor import Cursor
-from shared.errors import InvalidId, Unavailable
+from shared.errors import Unavailable
 from shared.ids import MessageRef
-from shared.log.keys import DUE, META_PATTERN, SWEEP, chat_keys, last_key, log_keys, ref_of_meta_key
+from shared.log.appointments import Appointments
+from shared.log.keys import chat_keys, last_key, log_keys
 from shared.log.replicas import ReplicaWait
-from shared.log.scripts import index_script, script
+from shared.log.replies import META_FIELDS, meta_of, reply_of
+from shared.log.scripts import script
 from shared.log.segments import Segment, chained
 from shared.log.types import (
-    TERMINAL,
     Backup,
     Claimed,
     Created,
@@ -42,7 +43,6 @@ from shared.log.types import (
 
 log = logging.getLogger(__name__)
 
-_META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl", "ost", "drained", "told")
 MOST_REFUNDS = 8
 """How often a message may be handed back before that costs it an attempt: more than any rolling restart takes."""
 STOP_GRACE_MS = 300
@@ -54,8 +54,8 @@ OnEnd = Callable[[MessageRef, EndState, bytes], Awaitable[None]]
 """Told of an end that this process has written: which message, how it ended, its stored final message."""
 
 
-class Log:
-    """The log over one Redis. Safe to share between tasks; holds no state of its own."""
+class Log(Appointments):
+    """The log over one Redis, with the appointments that keep its messages alive. Safe to share, without state."""
 
     def __init__(
         self,
@@ -67,9 +67,8 @@ class Log:
         on_end: OnEnd | None = None,
     ) -> None:
         """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none."""
-        self._link = link
+        super().__init__(link, deadline_s=deadline_s)
         self._retention = retention
-        self._deadline_s = deadline_s
         self._replicas = replicas
         self._on_end = on_end
         self._wait_replicas = ReplicaWait(link, replicas)
@@ -161,7 +160,7 @@ class Log:
                     await self._link.call("PEXPIRE", keys.segments, ttl, deadline_s=deadline_s)
                 return Reply("ok", int(seq), stop.decode())
             case _:
-                return _reply(reply)
+                return reply_of(reply)
 
     def append_at_once(
         self, own: Ownership, first: int, payloads: Sequence[bytes], *, lease_ms: int, deadline_s: float
@@ -179,12 +178,12 @@ class Log:
         `ok`: it is there. `gap`: `seq` segments are there and fewer than `number`, or the log does not reach so far.
         """
         args: tuple[Arg, ...] = (own.token, own.epoch, number, segment.last.seq, segment.encode())
-        return _reply(await self._script("checkpoint", log_keys(own.ref).whole, args))
+        return reply_of(await self._script("checkpoint", log_keys(own.ref).whole, args))
 
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
         """Fix the outcome, and have replicas that keep up get it, before anybody is told; the first decision stands."""
         args = (own.token, own.epoch, ending.state, ending.final, ending.end)
-        reply = _reply(await self._script("decide", log_keys(own.ref).record, args))
+        reply = reply_of(await self._script("decide", log_keys(own.ref).record, args))
         await self._replicate(own.ref)
         return reply
 
@@ -195,7 +194,7 @@ class Log:
             own.token, own.epoch, first, own.ref.message_id, ending.state, ending.final, ending.end,
             keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
-        reply = _reply(await self._script("finish", log_keys(own.ref).whole, args))
+        reply = reply_of(await self._script("finish", log_keys(own.ref).whole, args))
         await self._replicate(own.ref)
         await self._tell(own.ref, reply, ending)
         return reply
@@ -207,7 +206,7 @@ class Log:
             seen.ref.message_id, ending.state, seen.epoch, seen.attempts, seen.seq, random3(), ending.final,
             ending.end, keep.replay_ms, keep.retain_ms, keep.tombstone_ms, *ending.before,
         )  # fmt: skip
-        reply = _reply(await self._script("force", log_keys(seen.ref).whole, args))
+        reply = reply_of(await self._script("force", log_keys(seen.ref).whole, args))
         await self._replicate(seen.ref)
         await self._tell(seen.ref, reply, ending)
         return reply
@@ -232,7 +231,7 @@ class Log:
     async def release(self, own: Ownership, *, refund: bool = True) -> Reply:
         """Hand the message back; with its attempt refunded if asked for, up to `MOST_REFUNDS` times a message."""
         args = (own.token, own.epoch, MOST_REFUNDS if refund else 0)
-        return _reply(await self._script("release", log_keys(own.ref).record, args))
+        return reply_of(await self._script("release", log_keys(own.ref).record, args))
 
     async def restore(
         self,
@@ -262,17 +261,17 @@ class Log:
             last = last_key(own.ref.tenant, own.ref.chat_id)
             reply = await self._script("restore", (*keys.whole, self._meta_of(own.ref, seen), last), args, left)
             if reply[0] != b"retry":
-                return _reply(reply)
+                return reply_of(reply)
             seen = reply[1].decode()
         raise Unavailable("the chat's active message keeps changing")
 
     async def meta(self, ref: MessageRef) -> Meta | None:
         """Read the message's record; None where there is none."""
-        clock, *values = await self._script("meta", log_keys(ref).record, _META_FIELDS)
+        clock, *values = await self._script("meta", log_keys(ref).record, META_FIELDS)
         if values[0] is None:
             return None
-        fields = {name: None if raw is None else raw.decode() for name, raw in zip(_META_FIELDS, values, strict=True)}
-        return _meta(ref, fields, int(clock))
+        fields = {name: None if raw is None else raw.decode() for name, raw in zip(META_FIELDS, values, strict=True)}
+        return meta_of(ref, fields, int(clock))
 
     async def backup(self, ref: MessageRef) -> Backup | None:
         """Read what RESTORE will need; None where there is no live record."""
@@ -351,50 +350,6 @@ class Log:
         """Return the chat's message ids in flight, oldest first."""
         return [raw.decode() for raw in await self._link.call("ZRANGE", chat_keys(tenant, chat_id)[1], 0, -1)]
 
-    async def watch(self, ref: MessageRef, delay_ms: int) -> None:
-        """Have a reaper look at the message `delay_ms` from now (replaces an earlier appointment)."""
-        await self._appoint((ref,), delay_ms, sooner_only=False)
-
-    async def watch_all(self, refs: Sequence[MessageRef], delay_ms: int) -> None:
-        """Do as `watch` for all of them with one command."""
-        await self._appoint(refs, delay_ms, sooner_only=False)
-
-    async def _appoint(self, refs: Sequence[MessageRef], delay_ms: int, *, sooner_only: bool) -> None:
-        args: tuple[Arg, ...] = (delay_ms, int(sooner_only), *(ref.member for ref in refs))
-        await self._link.script(index_script("due"), (DUE,), args, deadline_s=self._deadline_s)
-
-    async def unwatch(self, ref: MessageRef) -> None:
-        """Cancel the appointment."""
-        await self._link.call("ZREM", DUE, ref.member)
-
-    async def overdue(self, count: int, delay_ms: int) -> list[MessageRef]:
-        """Take up to `count` messages whose time has come; they come up again in `delay_ms` unless unwatched."""
-        members = await self._link.script(
-            index_script("overdue"), (DUE,), (count, delay_ms), deadline_s=self._deadline_s
-        )
-        refs = []
-        for member in members:
-            try:
-                refs.append(MessageRef.parse_member(member.decode()))
-            except (InvalidId, UnicodeDecodeError):  # nobody's, and it must not keep the others from being looked at
-                log.warning("appointment with nothing dropped", extra={"member": repr(member[:200])})
-                await self._link.call("ZREM", DUE, member, deadline_s=self._deadline_s)
-        return refs
-
-    async def take_sweep(self, every_ms: int) -> bool:
-        """Return whether it is the caller's turn to `sweep`: once in `every_ms`, whoever asks first."""
-        return await self._link.call("SET", SWEEP, "1", "NX", "PX", every_ms, deadline_s=self._deadline_s) is not None
-
-    async def sweep(self, position: str, count: int = 500) -> tuple[str, list[MessageRef]]:
-        """Look through a part of all records, from `position` ("0" first): where to go on ("0": done), and messages
-        that have not ended. Finds what every index has forgotten; each call is one small step for Redis.
-        """
-        after, keys = await self._link.scan(position, META_PATTERN, count, deadline_s=self._deadline_s)
-        calls = (self._link.call("HGET", key, "st", deadline_s=self._deadline_s) for key in keys)
-        states = await asyncio.gather(*calls)
-        living = [key for key, state in zip(keys, states, strict=True) if state and state.decode() not in TERMINAL]
-        return after, [ref for key in living if (ref := _ref_of(key)) is not None]
-
     def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None
     ) -> Coroutine[Any, Any, list[Any]]:
@@ -414,62 +369,3 @@ class Log:
     @staticmethod
     def _meta_of(ref: MessageRef, message_id: str) -> str:
         return log_keys(MessageRef(ref.tenant, ref.chat_id, message_id) if message_id else ref).meta
-
-
-def appended(reply: asyncio.Future[Any]) -> int | None:
-    """Return the log's last seq if the append went well and nobody wishes a stop; None for all that needs thought."""
-    if reply.cancelled() or reply.exception() is not None:
-        return None
-    match reply.result():
-        case [b"ok", seq, b""]:
-            return int(seq)
-        case _:
-            return None
-
-
-def _ref_of(key: bytes) -> MessageRef | None:
-    try:
-        return ref_of_meta_key(key.decode())
-    except (InvalidId, UnicodeDecodeError):
-        log.warning("record of no message", extra={"key": repr(key[:200])})
-        return None
-
-
-def _meta(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:
-    def number(name: str) -> int:
-        return int(fields[name] or 0)
-
-    return Meta(
-        ref=ref,
-        state=cast(MetaState, fields["st"]),
-        epoch=number("ep"),
-        seq=number("seq"),
-        attempts=number("at"),
-        lease_until=number("lu"),
-        worker=fields["w"] or "",
-        stop=fields["stop"],
-        owner=fields["user"] or "",
-        born=number("born"),
-        deadline=number("dl"),
-        decided=fields["ost"],
-        drained=fields["drained"] is not None,
-        told_at=number("told"),
-        now=now,
-    )
-
-
-def _reply(raw: list[Any]) -> Reply:
-    match raw:
-        case [b"ok"]:
-            return Reply("ok")
-        case [b"ok", value] if not value.isdigit():
-            return Reply("ok", state=value.decode())
-        case [b"ok", seq, *state]:
-            return Reply("ok", int(seq), state=state[0].decode() if state else "")
-        case [b"gap", seq]:
-            return Reply("gap", int(seq))
-        case [b"fenced" | b"moved" as status, state, epoch]:
-            return Reply(status.decode(), state=state.decode(), epoch=int(epoch))
-        case [status, *detail]:
-            return Reply(status.decode(), state=detail[0].decode() if detail else "")
-    raise AssertionError(raw)
