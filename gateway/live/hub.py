@@ -31,6 +31,9 @@ from shared.log.types import Meta
 
 log = logging.getLogger(__name__)
 
+MOST_PATIENCE = 4
+"""How many times longer the silence of a message that waits for a worker is borne, at most: see `Tail.patience`."""
+
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
@@ -305,8 +308,8 @@ class Hub:
         silent = settings.lease_s / 2
         for tail in tuple(self._tails.values()):
             if tail.heard:
-                tail.heard, tail.heard_at = False, now
-            elif not tail.checking and not tail.ended and now - tail.heard_at > silent:
+                tail.heard, tail.heard_at, tail.patience = False, now, 1
+            elif not tail.checking and not tail.ended and now - tail.heard_at > silent * tail.patience:
                 tail.checking = True
                 self._spawn(self._check(tail))
 
@@ -339,6 +342,8 @@ class Hub:
             tail.heard_at = asyncio.get_running_loop().time()
             tail.compare(meta)
             if meta is not None and not meta.terminal and not meta.leased:
+                # A reaper sees to it too; thousands that wait must not cost thousands of looks.
+                tail.patience = min(2 * tail.patience, MOST_PATIENCE)
                 await self._ask_for_worker(meta)
         except TailraceError:
             pass  # Redis is away; the ticker comes again

@@ -48,7 +48,7 @@ class Tail:
             "_spawn",
             "_subscribing",
         ),
-        *("borrowers", "channel_name", "checking", "ended", "heard", "heard_at", "lost", "ref", "viewers"),
+        *("borrowers", "channel_name", "checking", "ended", "heard", "heard_at", "lost", "patience", "ref", "viewers"),
     )
 
     def __init__(
@@ -71,6 +71,8 @@ class Tail:
         self.heard = False
         self.heard_at = self._loop.time()
         self.checking = False
+        self.patience = 1
+        """How many times longer than usual silence is borne: a message that waits for a worker has nothing to say."""
         self._log = store
         self._spawn = spawn
         self._schedule = schedule
