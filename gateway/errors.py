@@ -161,6 +161,7 @@ class ErrorBoundary:
         except Exception:
             if begun:
                 raise
-            told = {"operation": scope.get("tailrace.op"), "request_id": scope.get("tailrace.request_id")}
+            state = scope.get("state", {})
+            told = {"operation": state.get("operation"), "request_id": state.get("request_id")}
             log.exception("request failed", extra={"method": scope["method"], **told})
             await shape.answer(TailraceError())(scope, receive, send)

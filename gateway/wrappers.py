@@ -91,7 +91,7 @@ class RequestIds:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
-        scope["tailrace.request_id"] = request_id
+        scope["state"]["request_id"] = request_id
 
         async def label(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -115,7 +115,8 @@ class CountRequests:
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 services = scope["state"]["services"]
-                services.metrics.requests.labels(scope.get("tailrace.op", "none"), str(message["status"])).inc()
+                operation = scope["state"].get("operation", "none")
+                services.metrics.requests.labels(operation, str(message["status"])).inc()
             await send(message)
 
         await self._app(scope, receive, count)

@@ -74,7 +74,7 @@ class Endpoint:
         operation = self._known.get(scope["method"])
         if operation is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._known))})
-        scope["tailrace.op"] = operation.name
+        scope["state"]["operation"] = operation.name
         return await operation.handler(Request(scope, receive))
 
 
