@@ -44,7 +44,7 @@ async def _outcome(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, said.decode()
 
 
-@pytest.mark.parametrize("scenario", ["three kills", "redis down", "redis lost", "sentinel", "calm"])
+@pytest.mark.parametrize("scenario", ["three kills", "redis down", "redis lost", "sentinel", "calm", "plain"])
 async def test_what_the_guarantee_table_says_is_what_the_checker_sees(scenario: str) -> None:
     await _run("tests.chaos", "--profile", scenario, "--seed", "5")
 

@@ -111,6 +111,21 @@ READER = (
         (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
     ),
     Mutant(
+        "an append that did not go well is not sent again by the task", "worker/sender.py",
+        "        if last is None:\n            return self._wake_task()\n", "        if last is None:\n            return\n",
+        (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
+    ),
+    Mutant(
+        "a stop waits for a dead owner's lease", "worker/reaper.py",
+        "            if meta.stop is not None:\n", "            if False:\n",
+        ("tests/integration/test_worker_takeover.py::test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over",),
+    ),
+    Mutant(
+        "a run to cancel waits for a free slot", "shared/dispatch.py",
+        "self._enqueue(CANCELS, ", "self._enqueue(QUEUE_NAME, ",
+        ("tests/integration/test_worker_takeover.py::test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over",),
+    ),
+    Mutant(
         "mend 2: the worker does not decide before it ends", "worker/writer.py",
         "if self._store.waits_for_replicas:", "if False:",
         (_WRITER + "where_replicas_count_the_outcome_is_decided_before_the_end",),
