@@ -24,6 +24,8 @@ from tests.support.processes import ROOT
 PACKAGES = ("shared", "gateway", "worker", "deploy", "tests")
 WITHIN_S = 240
 SEEDS = (1, 2, 3)
+VOID = 3
+"""Exit code of a run in which too little happened."""
 """A fault that needs luck gets some."""
 
 
@@ -196,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
     failed = []
     if not arguments or "control" in arguments:
         for scenario in sorted({planted.scenario for planted in PLANTED}):
-            code, text = _run(ROOT, scenario, 1)
+            code, text = _control(scenario)
             _say(f"control: {scenario}", "passes" if code == 0 else f"FAILS\n{text[-3000:]}")
             failed += [scenario] if code else []
     for planted in chosen:
@@ -204,6 +206,15 @@ def main(arguments: Sequence[str]) -> int:
         _say(planted.name, f"found by {', '.join(found)}" if found else "NOT FOUND")
         failed += [] if found else [planted.name]
     return 1 if failed else 0
+
+
+def _control(scenario: str) -> tuple[int, str]:
+    """Run an unharmed scenario; again with another seed where too little happened to show anything."""
+    code, text = VOID, ""
+    for seed in SEEDS:
+        if code == VOID:
+            code, text = _run(ROOT, scenario, seed)
+    return code, text
 
 
 def attempt(planted: Planted) -> list[str]:

@@ -35,8 +35,10 @@ def _scenario(
 
 
 _ALL = (
-    _scenario("calm", 16, fault_s=5, load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0),
-        floors={"stops judged": 8, "sockets": 2}),
+    _scenario(
+        "calm", 16, fault_s=5, floors={"stops judged": 8, "sockets": 2},
+        load=LoadSettings(sessions=10, tokens=(150, 200), stops=0.5, deletes=0.2, fat=0.0, sockets=0.5),
+    ),
     _scenario("kills", 3, 3, floors={"takeovers": 3, "begun anew": 1}),
     _scenario("freezes", 5, 5, floors={"fenced": 1}),
     _scenario(

@@ -20,6 +20,7 @@ from gateway.services import Services
 from gateway.settings import GatewaySettings
 from shared.ids import MessageRef
 from shared.log.log import Log
+from tests.support.processes import PLAIN
 from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
 
@@ -58,7 +59,8 @@ def settings_for(redis_url: str, folder: Path, **more: Any) -> GatewaySettings:
     """Return settings for a test: a free port, two models, and `more`."""
     models = folder / "models.toml"
     models.write_text(MODELS)
-    return GatewaySettings(redis_url=redis_url, port=0, upstreams_file=str(models), **more)
+    given = {"direct_writes": not PLAIN, **more}
+    return GatewaySettings(redis_url=redis_url, port=0, upstreams_file=str(models), **given)
 
 
 @asynccontextmanager

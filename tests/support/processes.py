@@ -29,6 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 40.0
 STOPPED_WITHIN_S = 30.0
 _ASK_EVERY_S = 0.03
+_PLAIN = (
+    {"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_FLUSH_DELAY_MS": 5} if os.environ.get("TEST_PLAIN") == "1" else {}
+)
+"""Every fast path off, in gateways and workers alike: `TEST_PLAIN=1 make test`."""
 
 
 def chat_model(port: int, name: str = "scripted", **more: Any) -> dict[str, Any]:
@@ -197,7 +201,7 @@ class ProcessGroup:
         number = len(self._children) + 1
         output = Path(self._folder.name) / f"{number}-{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TAILRACE_", "OPENAI_"))}
-        values = {key: str(value) for key, value in env.items()}
+        values = {key: str(value) for key, value in {**_PLAIN, **env}.items()}
         with output.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 program,
