@@ -29,10 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 40.0
 STOPPED_WITHIN_S = 30.0
 _ASK_EVERY_S = 0.03
-_PLAIN = (
-    {"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_FLUSH_DELAY_MS": 5} if os.environ.get("TEST_PLAIN") == "1" else {}
-)
+PLAIN = os.environ.get("TEST_PLAIN") == "1"
 """Every fast path off, in gateways and workers alike: `TEST_PLAIN=1 make test`."""
+_PLAIN: dict[str, object] = {"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_FLUSH_DELAY_MS": 5} if PLAIN else {}
 
 
 def chat_model(port: int, name: str = "scripted", **more: Any) -> dict[str, Any]:
