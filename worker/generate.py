@@ -208,9 +208,19 @@ class Generation:
                 return await self._end("aborted", None)
             case None:
                 error = self._pump_failure(pump)
+                if error is not None and await self._stop_wished():
+                    return await self._end("aborted", None)  # what failed may be what was cancelled for the stop
                 return await self._end("failed" if error else "done", error)
             case _:
                 return await self._end("failed", failure(_FAILED_BY[cause]))
+
+    async def _stop_wished(self) -> bool:
+        """Whether a stop was asked for and we have not heard of it yet."""
+        try:
+            meta = await self._parts.store.meta(self.own.ref)
+        except Unavailable:
+            return False
+        return meta is not None and meta.stop is not None
 
     async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
         usage = self._spending.known()

@@ -6,12 +6,14 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from deploy.scripted_model.text import full_text
 from shared import events as ev
 from shared.ids import MessageRef
+from shared.log.keys import log_keys
 from tests.integration.worker_kit import Kit, attempts, end, messages, open_kit
 from tests.support.processes import ProcessGroup, ServerProcess, chat_model
 from tests.support.redis import RedisServer
@@ -291,6 +293,19 @@ async def test_a_stop_of_a_message_whose_worker_died_wins_over_the_retry(kit: Ki
     assert message.state == "aborted"
     assert len(message.text) >= 100
     assert len(await kit.calls(ref)) == 1
+
+
+async def test_a_run_that_others_cancelled_for_a_stop_ends_as_stopped(kit: Kit) -> None:
+    await kit.worker(TAILRACE_LEASE_MS=60_000)
+    ref = await kit.send(SLOW.replace("[[", "[[fault=hang@1 "), "background")
+    await kit.wait_text(ref, 1)
+    # Nobody wakes the worker, and nothing is appended that could bring it the wish.
+    await kit.link.call("HSET", log_keys(ref).meta, "stop", "user")
+    run = next(event.id for event in await kit.events(ref) if isinstance(event, ev.Upstream))
+    async with httpx.AsyncClient() as client:
+        url = f"http://127.0.0.1:{kit.model.port}/v1/responses/{run}/cancel"
+        assert (await client.post(url)).status_code == 200
+    assert (await kit.ended(ref)).state == "aborted"
 
 
 @pytest.mark.parametrize("full", [False, True])
