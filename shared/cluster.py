@@ -144,7 +144,16 @@ class ClusterLink:
     ) -> asyncio.Future[Any] | None:
         """Send a script to the slot's owner, once; see `Commands`. A redirect is an error like others here."""
         member = self._owners[slot_of(keys[0])]
-        return None if member is None else member.link.at_once(source, keys, args, deadline_s=deadline_s)
+        reply = None
+        if member is not None:
+            reply = member.link.at_once(source, keys, args, deadline_s=_a_share(deadline_s))
+        if reply is not None:
+            reply.add_done_callback(self._want_map_if_lost)
+        return reply
+
+    def _want_map_if_lost(self, reply: asyncio.Future[Any]) -> None:
+        if not reply.cancelled() and isinstance(reply.exception(), Lost):
+            self._want_map()
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command that has no key to every primary; return the replies by address."""
@@ -230,8 +239,7 @@ class ClusterLink:
             except Unavailable:
                 raise Lost from None
         try:
-            # Not for all the time that is left: behind a node that has frozen another one may take over.
-            return await member.link.attempt(packed, min(left_s, max(left_s / 2, 1.0)), asking=asking)
+            return await member.link.attempt(packed, _a_share(left_s), asking=asking)
         except ErrorReply as error:
             raise _Refused(str(error), member.node) from None
         except Unavailable:
@@ -313,6 +321,11 @@ class ClusterLink:
         member = self._members.pop(node)
         _add(self._former, member.link.stats)
         await member.link.close()
+
+
+def _a_share(left_s: float) -> float:
+    """Return how long one try may take: not all that is left, since behind a frozen node another may take over."""
+    return min(left_s, max(left_s / 2, 1.0))
 
 
 def _add(total: LinkStats, stats: LinkStats) -> None:
