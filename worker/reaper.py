@@ -91,9 +91,9 @@ class Reaper:
             await self._store.unwatch(ref)
             return "dropped"
         if meta.leased:
+            await self._store.watch(ref, meta.lease_until - meta.now + _AFTER_LEASE_MS)
             if meta.stop is not None:
                 await self._cancel_run(meta)
-            await self._store.watch(ref, meta.lease_until - meta.now + _AFTER_LEASE_MS)
             return "leased"
         verdict = judge(meta, self._settings)
         if verdict is None:

@@ -345,6 +345,8 @@ class Hub:
                 # A reaper sees to it too; thousands that wait must not cost thousands of looks.
                 tail.patience = min(2 * tail.patience, MOST_PATIENCE)
                 await self._ask_for_worker(meta)
+            else:
+                tail.patience = 1
         except TailraceError:
             pass  # Redis is away; the ticker comes again
         finally:

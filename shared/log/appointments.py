@@ -34,9 +34,12 @@ class Appointments:
         """Do as `watch` for all of them with one command."""
         await self._appoint(refs, delay_ms, sooner_only=False)
 
-    async def _appoint(self, refs: Sequence[MessageRef], delay_ms: int, *, sooner_only: bool) -> None:
+    async def _appoint(
+        self, refs: Sequence[MessageRef], delay_ms: int, *, sooner_only: bool, deadline_s: float | None = None
+    ) -> None:
         args: tuple[Arg, ...] = (delay_ms, int(sooner_only), *(ref.member for ref in refs))
-        await self._link.script(index_script("due"), (DUE,), args, deadline_s=self._deadline_s)
+        deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        await self._link.script(index_script("due"), (DUE,), args, deadline_s=deadline_s)
 
     async def unwatch(self, ref: MessageRef) -> None:
         """Cancel the appointment."""

@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from shared.commands import Arg, Commands
 from shared.cursor import Cursor
-from shared.errors import Unavailable
+from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
+from shared.link import ReplyError
 from shared.log.appointments import Appointments
 from shared.log.keys import chat_keys, last_key, log_keys
 from shared.log.replicas import ReplicaWait
@@ -217,8 +218,8 @@ class Log(Appointments):
         status = reply[0].decode()
         if status == "stopping":
             try:
-                await self._appoint((ref,), STOP_GRACE_MS, sooner_only=True)
-            except Unavailable:  # the wish is written down all the same
+                await self._appoint((ref,), STOP_GRACE_MS, sooner_only=True, deadline_s=STOP_GRACE_MS / 1000)
+            except (TailraceError, ReplyError):  # the wish is written down all the same
                 log.info("stop not followed up", extra={"ref": ref.member})
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
