@@ -38,6 +38,8 @@ class LoadSettings:
     replaces: float = 0.06
     fat: float = 0.05
     fat_tokens: int = 20_000
+    fat_pace: str = "rate=0 chunk=20"
+    """As fast as can be; or so that who follows from the beginning is live first, and falls behind then."""
     slow: int = 1
     """Slow clients of each fat message."""
     cutters: float = 0.7
@@ -142,7 +144,7 @@ class Load:
         if rng.random() < settings.sockets:
             socket = SocketViewer(self._client, f"{message}.ws", chat, message, Habits(cut=0.3))
             watchers.append(self.spawn(socket.run()))
-        for slow in range(settings.slow if "rate=0" in start.prompt else 0):
+        for slow in range(settings.slow if settings.fat_pace in start.prompt else 0):
             habits = Habits(bytes_per_s=20_000, cut=0.3, most_bytes=100_000)
             watchers.append(self.spawn(self._viewer(number, chat, message, f"slow{slow}", habits).run()))
         await self._interfere(rng, number, chat, message)
@@ -175,7 +177,7 @@ class Load:
         tokens = rng.randint(low, high)
         words = f"tokens={tokens} rate={settings.rate}"
         if rng.random() < settings.fat:
-            words = f"tokens={settings.fat_tokens} rate=0 chunk=20"
+            words = f"tokens={settings.fat_tokens} {settings.fat_pace}"
         model = rng.choice(settings.models)
         if model == "restart":  # an answer that was begun anew must be told from a mixture of two
             words += f" {VARY}"
