@@ -59,4 +59,6 @@ async def test_metrics_count_by_operation_and_name_nobody(client: httpx.AsyncCli
     assert 'tailrace_gateway_requests_total{operation="start_message",status="202"} 1.0' in text
     assert 'tailrace_gateway_requests_total{operation="none",status="404"} 1.0' in text
     assert 'tailrace_gateway_starts_total{outcome="created"} 1.0' in text
+    assert "\nprocess_resident_memory_bytes " in text
+    assert "\nprocess_open_fds " in text
     assert "canary" not in text

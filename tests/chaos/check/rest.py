@@ -25,6 +25,8 @@ def check_rest(world: World) -> Iterator[Violation]:
     for name, held in rest.processes.items():
         yield from _held(name, held, rest.baseline.get(name, {}))
     for sample in world.samples.values():
+        if not sample.values.get(PEAK):
+            yield Violation("I12", sample.name, "does not tell how much memory it holds")
         before = rest.baseline.get(sample.name, {}).get(RSS, 0.0)
         if before and sample.values.get(PEAK, 0.0) > before + MOST_BYTES:
             yield Violation("I12", sample.name, f"its memory rose from {before:g} to {sample.values[PEAK]:g}")

@@ -33,6 +33,8 @@ async def test_alive_ready_and_metrics(port: int) -> None:
     status, body = await http_get(port, "/metrics")
     assert status == 200
     assert b"tailrace_slots_used 0.0" in body
+    for name in (b"process_resident_memory_bytes", b"tailrace_upstream_events_total", b"tailrace_append_seconds_count"):
+        assert b"\n" + name + b" " in body
     assert await http_status(port, "/other") == 404
 
 
