@@ -47,7 +47,9 @@ def main() -> None:
     except Unavailable:
         _exit(f"Redis did not answer within {REDIS_WITHIN_S:.0f} s (TAILRACE_REDIS_URL)", FAILED)
     try:
-        sock = bind(settings.host, settings.port, reuse_port=settings.reuse_port)
+        sock = bind(
+            settings.host, settings.port, reuse_port=settings.reuse_port, send_buffer=settings.viewer_buffer_bytes
+        )
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         taken = error.errno == errno.EADDRINUSE

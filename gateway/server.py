@@ -34,8 +34,14 @@ MOST_FRAME_BYTES = 65_536
 """What a client may say over a WebSocket at a time."""
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+LEAST_SEND_BUFFER = 65_536
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False, send_buffer: int | None = None) -> socket.socket:
     """Return a socket bound to the address; raise `OSError` if it is taken or not ours.
+
+    `send_buffer`: bytes that the system holds for a connection that does not take them. Left to itself Linux lets that
+    grow to megabytes, of which nobody's bounds know.
 
     `reuse_port`: share it with other processes of this user that asked for the same; a port that somebody else listens
     on is then no error if they did too, which is why it must be asked for.
@@ -44,6 +50,8 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
+        if send_buffer is not None:  # the connections inherit it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(send_buffer, LEAST_SEND_BUFFER))
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))

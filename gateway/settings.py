@@ -67,7 +67,9 @@ class GatewaySettings(SharedSettings):
 
     heartbeat_s: float = Field(10.0, gt=0, description="A stream that is silent for this long gets a comment line.")
     send_timeout_s: float = Field(30.0, gt=0, description="A viewer that takes nothing for this long is cut off.")
-    viewer_buffer_bytes: int = Field(256 * 1024, ge=4096, description="What may wait for one slow viewer.")
+    viewer_buffer_bytes: int = Field(
+        256 * 1024, ge=4096, description="What may wait for one slow viewer, in our memory and in the system's."
+    )
     direct_writes: bool = Field(True, description="Write live events past ASGI where the server allows it; faster.")
     max_viewers: int = Field(20_000, ge=1, description="Streams that one gateway serves at a time.")
     retry_ms: int = Field(500, ge=1, description="Base of the delay that viewers are told before a reconnect.")

@@ -67,7 +67,7 @@ def settings_for(redis_url: str, folder: Path, **more: Any) -> GatewaySettings:
 async def live_gateway(settings: GatewaySettings) -> AsyncIterator[LiveGateway]:
     """Run a gateway; it is ready on entry and gone on leaving."""
     app = create_app(settings)
-    sock = bind(settings.host, settings.port)
+    sock = bind(settings.host, settings.port, send_buffer=settings.viewer_buffer_bytes)
     server = _Server(app, settings)
     serving = asyncio.create_task(server.serve([sock]))
     try:
