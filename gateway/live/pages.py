@@ -13,15 +13,25 @@ from shared.ids import MessageRef
 from shared.log.log import PAGE, Log
 from shared.log.types import Entry
 
+FIRST_PAGE = 250
+"""Entries of a viewer's first page: nobody knows yet how large they are."""
+PAGE_BYTES = 262_144
+"""About what later pages hold: a viewer that takes nothing sits on one of them."""
+
 
 class Page:
-    """Some consecutive entries, and their bytes per stateless wire, made on first need."""
+    """Some consecutive entries, and their bytes per stateless wire, made on first need.
 
-    __slots__ = ("_batches", "entries", "full")
+    `full`: there may be more behind it. `then`: how many entries the next page should have.
+    """
 
-    def __init__(self, entries: list[Entry]) -> None:
+    __slots__ = ("_batches", "entries", "full", "then")
+
+    def __init__(self, entries: list[Entry], asked: int) -> None:
         self.entries = entries
-        self.full = len(entries) >= PAGE
+        self.full = len(entries) >= asked
+        size = sum(len(entry.raw) for entry in entries)
+        self.then = max(2, min(PAGE, PAGE_BYTES * len(entries) // size)) if size else FIRST_PAGE
         self._batches: dict[tuple[str, int], Batch] = {}
 
     def batch(self, wire: Wire, have: int) -> Batch:
@@ -43,14 +53,14 @@ class Pages:
     def __init__(self, log: Log, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._log = log
         self._spawn = spawn
-        self._reads: dict[tuple[MessageRef, Cursor | None], asyncio.Future[Page]] = {}
+        self._reads: dict[tuple[MessageRef, Cursor | None, int], asyncio.Future[Page]] = {}
 
-    async def read(self, ref: MessageRef, start: Cursor | None) -> Page:
-        """Return the page that begins at `start` (inclusive; the first entry if None).
+    async def read(self, ref: MessageRef, start: Cursor | None, count: int = FIRST_PAGE) -> Page:
+        """Return the page of up to `count` entries that begins at `start` (inclusive; the first entry if None).
 
         The read belongs to the hub, so a viewer that goes away does not take it from the others.
         """
-        key = (ref, start)
+        key = (ref, start, count)
         reading = self._reads.get(key)
         if reading is None:
             reading = self._reads[key] = asyncio.get_running_loop().create_future()
@@ -61,7 +71,7 @@ class Pages:
         """Return one entry at `start` or after it, by a read that began after this call."""
         return await self._log.read(ref, start, 1)
 
-    async def _read(self, key: tuple[MessageRef, Cursor | None], reading: asyncio.Future[Page]) -> None:
+    async def _read(self, key: tuple[MessageRef, Cursor | None, int], reading: asyncio.Future[Page]) -> None:
         try:
             entries = await self._log.read(*key)
         except BaseException as error:
@@ -72,6 +82,6 @@ class Pages:
                 raise
         else:
             if not reading.cancelled():
-                reading.set_result(Page(entries))
+                reading.set_result(Page(entries, key[2]))
         finally:
             del self._reads[key]

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.live.batch import Batch
+from gateway.live.pages import FIRST_PAGE
 from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
@@ -79,7 +80,8 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_pages", "_pending"),
+        *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
+        *("_pages", "_pending"),
         *("_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
         *("break_at", "encoder", "last_write", "live", "sending_since", "wire"),
     )
@@ -112,6 +114,7 @@ class Viewer:
         self._pages = pages
         self._sink = sink
         self._skip = skip
+        self._page_entries = FIRST_PAGE
         self._ordinal = 0
         self._bound = buffer_bytes
         self._pending: list[Batch] = []
@@ -268,7 +271,7 @@ class Viewer:
     async def _catch_up(self) -> None:
         """Send one page from the log, then try to go live."""
         try:
-            page = await self._pages.read(self._tail.ref, self.cursor)
+            page = await self._pages.read(self._tail.ref, self.cursor, self._page_entries)
         except Unavailable:
             if not self._sink.started:
                 raise
@@ -286,14 +289,20 @@ class Viewer:
             await self._replay()
             return
         have = 0 if self.cursor is None else 1
+        batch = None
         if len(entries) > have:
             batch = page.batch(self.wire, have) if self.wire.stateless else self._encode(entries[have:])
+        full, self._page_entries = page.full, page.then
+        if full:
+            entries = []
+        del page  # a socket that takes nothing holds the bytes, and not the entries too
+        if batch is not None:
             await self._write_batch(batch)
             self._handed(batch)
             if batch.over:
                 self._check_skip()
                 self.stop(batch.over)
-        if self._stop is None and not page.full:
+        if self._stop is None and not full:
             self._try_live(entries)
             if self.live and not self._sink.started and not self._pending:
                 await self._write(b"")  # a client waits for the headers, and the next event may be long in coming

@@ -57,7 +57,7 @@ _ALL = (
         16,
         fault_s=10,
         load=LoadSettings(
-            sessions=4, fat=1.0, fat_tokens=300_000, fat_pace="rate=30000 chunk=100", slow=24, other_wires=0,
+            sessions=4, fat=1.0, fat_tokens=500_000, fat_pace="rate=50000 chunk=100", slow=24, other_wires=0,
             cutters=0, twins=0, sockets=0, stops=0, deletes=0, replaces=0,
         ),
     ),
