@@ -30,7 +30,7 @@ class Batch:
         """Return the encoding of the entries up to `last` as a batch."""
         kept, over = until_last(blocks)
         frames = kept[0] if len(kept) == 1 else b"".join(kept)
-        return cls(frames, len(kept), last.cursor.id, over or ("ended" if last.is_end else None))
+        return cls(frames, len(kept), last.id, over or ("ended" if last.is_end else None))
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:

@@ -179,7 +179,7 @@ class Tail:
             return
         ring = self._kept()
         for entry in entries:
-            self._at = entry.cursor.id
+            self._at = entry.id
             ring.add(self._at, entry.raw)
         self.ended = self.ended or entries[-1].is_end
         for channel in self._channels.values():

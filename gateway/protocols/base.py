@@ -68,7 +68,7 @@ class Framing:
         self._frame = frame
 
     def encode(self, entry: Entry) -> tuple[bytes]:
-        return (self._frame(entry.cursor.id, entry.raw),)
+        return (self._frame(entry.id, entry.raw),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,20 +23,32 @@ END_PREFIX = b'{"type":"end"'
 
 
 class Entry(Struct, eq=False, gc=False):
-    """One log entry: its cursor and its payload, decoded on first need. Not to be changed.
+    """One log entry: its cursor and its payload, both read on first need. Not to be changed.
 
     (Made once for every entry that passes a gateway, and kept by the thousand: a dataclass takes six times as long
     to make, and each one is one more thing for the garbage collector to walk over.)
     """
 
-    cursor: Cursor
+    _at: Cursor | bytes
     raw: bytes
     _event: Event | None = None
 
     @classmethod
     def from_redis(cls, entry_id: bytes, raw: bytes) -> Entry:
         """Return the entry of an id as Redis writes it."""
-        return cls(Cursor.from_redis(entry_id), raw)
+        return cls(entry_id, raw)
+
+    @property
+    def cursor(self) -> Cursor:
+        at = self._at
+        if isinstance(at, bytes):
+            at = self._at = Cursor.from_redis(at)
+        return at
+
+    @property
+    def id(self) -> bytes:
+        """The cursor as Redis writes it."""
+        return self._at if isinstance(self._at, bytes) else self._at.id
 
     @property
     def event(self) -> Event:
