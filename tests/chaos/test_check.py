@@ -111,6 +111,27 @@ def test_there_are_no_more_calls_than_claims_whatever_else_goes_on() -> None:
     assert not wrong(world)
 
 
+def run_of(number: int, began: float, ended: float) -> Call:
+    return Call(number, "responses", began, "msg", background=True, response_id=f"r{number}", ended_at=ended)
+
+
+def test_a_background_run_whose_creation_was_cut_off_has_no_name_to_cancel_it_by() -> None:
+    world = world_of(ack("claim", 10), calls=(run_of(1, 10.1, 30), run_of(2, 10.2, 30)))
+    assert len(wrong(world)) == 2  # a call too many, and one that goes on
+    world.faults = [Fault(1, "upstream", "reset", 10.0, 10.15)]
+    assert not wrong(world)
+    world.named = {"r1"}
+    assert len(wrong(world)) == 2
+
+
+def test_a_background_run_is_excused_by_a_lost_claim_only_if_its_worker_is_dead() -> None:
+    world = world_of(ack("claim", 10), ack("claim", 15, epoch=2), calls=(run_of(1, 10.1, 30), run_of(2, 15.1, 30)))
+    world.losses = [Loss(9.9, 12.0, "tail", 14.0)]
+    assert len(wrong(world)) == 1
+    world.lives = [Life("worker-1", 1, 7, 0.0, ended=12.0, how="killed")]
+    assert not wrong(world)
+
+
 def test_a_call_that_is_open_at_rest_is_told() -> None:
     assert "open at rest" in wrong(world_of(ack("claim", 10), calls=(call(10.1, None),)))[0]
 

@@ -62,7 +62,7 @@ def _claims(world: World, place: Place) -> list[Ack]:
 
 def _made(world: World, message: str, calls: list[Call], claims: list[Ack]) -> Iterator[Judged]:
     """Calls that failed before they said anything are repeated within an attempt, so they are not counted."""
-    made = [call for call in calls if call.api in ("chat", "responses") and not _failed(world, call)]
+    made = [call for call in calls if call.api in ("chat", "responses") and not _broken(world, call)]
     wrong = f"{len(made)} upstream calls for {len(claims)} claims" if len(made) > len(claims) else ""
     yield Judged("taken over" if len(claims) > 1 else "calls", message, wrong)
     for call in calls:
@@ -77,6 +77,22 @@ def _failed(world: World, call: Call) -> bool:
     return outcome.startswith(("refused", "fault")) or (
         cut and any(f.kind == "upstream" and f.began <= (call.ended_at or 0) <= f.healed + 1 for f in world.faults)
     )
+
+
+def _broken(world: World, call: Call) -> bool:
+    return _failed(world, call) or bool(_nameless(world, call, None))
+
+
+def _nameless(world: World, call: Call, own: Ack | None) -> str:
+    """Return why nobody can know the name of a background run, which then ends by itself; empty if somebody could."""
+    if not call.background or call.response_id in world.named:
+        return ""
+    if any(fault.kind == "upstream" and fault.began <= call.received_at <= fault.healed for fault in world.faults):
+        return "its creation was cut off before it had a name"
+    killed = {f"{life.name}.{life.life}" for life in world.lives if life.how == "killed"}
+    if own is not None and own.worker in killed and world.lossy(own.replied):
+        return "its claim and its name were lost with data, and its worker is dead"
+    return ""
 
 
 def _superseded(world: World, place: Place, calls: list[Call], claims: list[Ack]) -> Iterator[Judged]:
@@ -143,7 +159,8 @@ def _background(world: World, place: Place, calls: list[Call]) -> Iterator[Judge
         over = [moment for moment in unwanted if moment >= run.received_at]
         if over and run.ended_at is not None:
             late = run.ended_at > min(over) + CLOSE_S and not _failed(world, run)
-            excuse = "the end was lost with data" if world.lossy(min(over)) else ""
+            own = _owner(run, _claims(world, place))
+            excuse = "the end was lost with data" if world.lossy(min(over)) else _nameless(world, run, own)
             wrong = f"background run {run.id} went on for {run.ended_at - min(over):.2f} s after its end"
             yield Judged("background", place[1], wrong if late else "", excuse)
 

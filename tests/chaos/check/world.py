@@ -75,6 +75,7 @@ class Call(msgspec.Struct):
     call: int = 0
     tokens_sent: int = 0
     background: bool = False
+    response_id: str = ""
     ended_at: float | None = None
     outcome: str | None = None
 
@@ -95,6 +96,8 @@ class World:
     acks: dict[Place, list[Ack]] = field(default_factory=lambda: defaultdict(list))
     calls: dict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
     """By message id."""
+    named: set[str] = field(default_factory=set)
+    """The runs upstream whose names stand in a log."""
     rest: Rest = field(default_factory=Rest)
     prompts: dict[Place, Start] = field(default_factory=dict)
     lease_s: float = 2.0
@@ -140,7 +143,8 @@ def load(out: Path) -> World:
         if start.accepted:
             world.prompts[start.chat, start.message] = start
     for final in read_lines(out / "logs.jsonl", FinalLog):
-        world.logs[final.chat, final.message] = log_of(final)
+        log = world.logs[final.chat, final.message] = log_of(final)
+        world.named |= {event.id for event in log.events if isinstance(event, ev.Upstream)}
     for path in sorted((out / "ledger").glob("*.jsonl")):
         for ack in read_lines(path, Ack):
             ref = MessageRef.parse_member(ack.message)
