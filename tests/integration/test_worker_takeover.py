@@ -324,7 +324,7 @@ async def test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_
     async def cancelled() -> bool:
         return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
 
-    await wait_until(cancelled, deadline_s=1.0)
+    await wait_until(cancelled)
     assert (await kit.meta(ref)).leased
 
 
