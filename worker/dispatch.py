@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 JOB_TIMEOUT_S = 10
 _AT_A_TIME = 64
 _END_JOBS_S = 2.0
+_CANCEL_HELD_MS = 5_000
+"""How long a run to cancel is ours: longer than `CancelsRuns.cancel_run` takes, and no longer if we die of it."""
 
 
 class _Poller(Worker):
@@ -47,7 +49,7 @@ class _Poller(Worker):
         self.max_jobs = min(most_jobs, _AT_A_TIME)
         await self._poll_iteration()
         if (room := _AT_A_TIME - self.cancelling) > 0:
-            for task in self._start(await self.dispatcher.pick(CANCELS, room, self._held_ms)):
+            for task in self._start(await self.dispatcher.pick(CANCELS, room, _CANCEL_HELD_MS)):
                 self.cancelling += 1
                 task.add_done_callback(self._cancel_over)
         self.polled = True

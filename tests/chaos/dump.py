@@ -31,7 +31,10 @@ def _held(values: dict[str, float]) -> dict[str, float]:
 
 
 async def settle(fleet: Fleet, within_s: float) -> None:
-    """Wait until no message is in flight and nobody holds anything, or the time is over."""
+    """Wait until no message is in flight, no job waits and nobody holds anything, or the time is over.
+
+    A job that a killed worker had taken is there for others when its mark is void, which takes a while.
+    """
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         async with fleet.stores.client() as client:
@@ -42,9 +45,15 @@ async def settle(fleet: Fleet, within_s: float) -> None:
             for member in fleet.members.values()
             for name in ("tailrace_slots_used", "tailrace_gateway_viewers", "tailrace_gateway_tails")
         ]
-        if not busy and not any(held):
+        if not busy and not any(held) and not await jobs(fleet):
             return
         await asyncio.sleep(0.5)
+
+
+async def jobs(fleet: Fleet) -> int:
+    """Return how many jobs wait, those that somebody has taken included."""
+    async with redis.asyncio.Redis(port=fleet.stores.queue.port) as queue:
+        return int(await queue.zcard(QUEUE_NAME) + await queue.zcard(CANCELS))
 
 
 async def unfinished(client: redis.asyncio.Redis) -> list[str]:
@@ -66,8 +75,7 @@ async def dump(fleet: Fleet, out: Path, baseline: dict[str, dict[str, float]]) -
         # A message that has ended is looked at once more, in case a failover loses its end: that is no leftover.
         due = await client.zrangebyscore(DUE, "-inf", (time.time() - 5) * 1000)
         rest = Rest(active=sorted(pointers), due=due, baseline=baseline)
-    async with redis.asyncio.Redis(port=fleet.stores.queue.port) as queue:
-        rest.queued = await queue.zcard(QUEUE_NAME) + await queue.zcard(CANCELS)
+    rest.queued = await jobs(fleet)
     await fleet.sample()
     rest.processes = {member.name: _held(member.values) for member in fleet.members.values()}
     (out / "rest.json").write_bytes(msgspec.json.encode(rest))
