@@ -30,7 +30,8 @@ from worker.grammar import AgentFailed, Grammar
 from worker.ledger import OutputLimit
 from worker.metrics import Metrics
 from worker.recovery import Plan, Rebase, Skip, continuation
-from worker.sender import NotOurs, Signal, end_task
+from worker.sender import NotOurs, Signal
+from worker.tasks import end_task
 from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
 from worker.writer import Writer
 

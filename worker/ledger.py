@@ -30,11 +30,10 @@ class OutputLimit(Exception):
 class _Run:
     """Deltas to one part that wait together and will become one entry."""
 
-    __slots__ = ("first", "kind", "part", "size", "texts")
+    __slots__ = ("first", "part", "size", "texts")
 
     def __init__(self, delta: Delta, part: str, text: str, size: int) -> None:
         self.first = delta
-        self.kind = type(delta)
         self.part = part
         self.texts = [text]
         self.size = size
@@ -101,7 +100,7 @@ class Ledger:
             part, text = part_and_text(event)
             size = _size(text)
             last = self._waiting[-1] if self._waiting else None
-            if isinstance(last, _Run) and last.kind is type(event) and last.part == part:
+            if isinstance(last, _Run) and type(last.first) is type(event) and last.part == part:
                 last.texts.append(text)
                 last.size += size
             else:
@@ -178,7 +177,7 @@ class Ledger:
     def _pieces(self, run: _Run) -> Iterator[bytes]:
         text = run.texts[0] if len(run.texts) == 1 else "".join(run.texts)
         for start in range(0, len(text), self._longest_delta):
-            yield encode(run.kind(run.part, text[start : start + self._longest_delta]))
+            yield encode(type(run.first)(run.part, text[start : start + self._longest_delta]))
 
 
 def encode(event: ev.Event) -> bytes:

@@ -27,10 +27,10 @@ from worker.health import HealthServer
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.reaper import Reaper
-from worker.sender import end_task
 from worker.settings import WorkerSettings
 from worker.stops import Subscription
 from worker.supervisor import Supervisor
+from worker.tasks import end_task
 from worker.upstreams.config import Upstreams
 
 log = logging.getLogger(__name__)

@@ -2,9 +2,8 @@
 
 One append at a time. While all goes well they follow each other by callbacks alone (`_shoot`, `_landed`), since a turn
 of a task costs more than all else in a token's way; whatever needs thought wakes the task, which sends the same again.
-Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of
-`Checkpoints`. What Redis lost is written again out of the ledger; what is no
-longer ours is left alone.
+Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of `Checkpoints`.
+What Redis lost is written again out of the ledger; what is no longer ours is left alone.
 Lost on a crash: what was not yet acknowledged.
 """
 
@@ -31,6 +30,9 @@ log = logging.getLogger(__name__)
 
 Signal = Literal["stop", "fenced", "ended", "cut_off"]
 """What a reply tells the generation: stop was asked for; somebody else's; ended or deleted; the lease may be over."""
+
+_LEAST_DEADLINE_S = 0.05
+"""What an append gets although the lease is over: it may still be ours, and its reply says so."""
 
 
 class NotOurs(Exception):
@@ -77,6 +79,7 @@ class Sender:
         self._signal = signal
         self._metrics = metrics
         self.acked = ledger.marker_seq
+        """The seq of the last entry that Redis has confirmed."""
         self._checkpoints = Checkpoints(store, own, ledger, metrics)
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
@@ -84,14 +87,14 @@ class Sender:
         self._beat = False
         self._shooting = False
         """Whether a callback is due that looks for what is to send."""
-        self.closed = False
+        self._closed = False
         self._may_restore_at = 0.0
         self.storage_full = False
         """Whether Redis refused the last append for want of memory."""
 
     def put(self, event: Event) -> None:
         """Take an event for the log; ask `full` afterwards. Nothing is taken once the message is being ended."""
-        if self.closed:
+        if self._closed:
             return  # from an upstream that ignores its cancellation: the final message is without it, so is the log
         self.ledger.put(event)
         self._rouse()
@@ -154,30 +157,29 @@ class Sender:
             self._loop.call_soon(self._shoot)  # not now: what this turn still brings goes with it
 
     def _wake_task(self, error: Exception | None = None) -> None:
-        if self._wake is not None and not self._wake.done():
-            if error is None:
-                self._wake.set_result(None)
-            else:
-                self._wake.set_exception(error)
+        if self._wake is None or self._wake.done():
+            return
+        if error is None:
+            self._wake.set_result(None)
+        else:
+            self._wake.set_exception(error)
 
     def _shoot(self) -> None:
         """Send what waits, if that is simple."""
         self._shooting = False
         if not self._parked:
             return
+        now = self._loop.time()
+        if self.lease.ttl_due(now):
+            return self._wake_task()
         try:
-            now = self._loop.time()
-            self.ledger.encode()
-            batch = self.ledger.unsent(self.acked, self._limits.flush_bytes)
-            reply = None
-            if not self.lease.ttl_due(now):
-                reply = self._store.append_at_once(
-                    self._own,
-                    self.acked + 1,
-                    batch,
-                    lease_ms=self.lease.lease_ms,
-                    deadline_s=max(self.lease.left_s(now), 0.05),
-                )
+            reply = self._store.append_at_once(
+                self._own,
+                self.acked + 1,
+                self._batch(),
+                lease_ms=self.lease.lease_ms,
+                deadline_s=max(self.lease.left_s(now), _LEAST_DEADLINE_S),
+            )
         except Exception as error:  # the boundary of a callback: the task is the one to fail of it
             return self._wake_task(error)
         if reply is None:
@@ -214,19 +216,21 @@ class Sender:
     def _to_send(self) -> bool:
         return self.ledger.has_waiting or self._beat or self.acked < self.ledger.last_seq
 
+    def _batch(self) -> list[bytes]:
+        self.ledger.encode()
+        return self.ledger.unsent(self.acked, self._limits.flush_bytes)
+
     async def _append(self, deadline_s: float) -> Reply:
         """Send one append and act on its reply; raise `NotOurs` or `Unavailable`."""
         self._beat = False
-        self.ledger.encode()
-        batch = self.ledger.unsent(self.acked, self._limits.flush_bytes)
         sent_at = self._loop.time()
         reply = await self._store.append(
             self._own,
             self.acked + 1,
-            batch,
+            self._batch(),
             lease_ms=self.lease.lease_ms,
             renew_ttl=self.lease.take_ttl_due(sent_at),
-            deadline_s=max(deadline_s, 0.05),
+            deadline_s=max(deadline_s, _LEAST_DEADLINE_S),
         )
         if reply.status == "ok":
             self._confirm(reply.seq, sent_at)
@@ -275,7 +279,13 @@ class Sender:
         self.lease.confirmed(sent_at)
         self.acked = reply.seq
 
+    def close(self) -> None:
+        """Take nothing more; what waits keeps its place."""
+        self.ledger.encode()
+        self._closed = True
+
     async def flush(self) -> Reply:
+        """Send until Redis has confirmed everything; raise as `mend`, or `Unavailable`."""
         while True:
             reply = await self._append(2.0)
             if reply.status == "ok" and self.acked >= self.ledger.last_seq:
@@ -290,9 +300,3 @@ class Sender:
             "attempt": self._own.attempt,
             **more,
         }
-
-
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end; its own failure is not ours to raise."""
-    task.cancel()
-    await asyncio.wait({task})

@@ -15,7 +15,7 @@ from shared.ids import MessageRef
 from shared.log.log import Log
 from worker.generate import Generation
 from worker.metrics import Metrics
-from worker.sender import end_task
+from worker.tasks import end_task
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,6 @@ class Supervisor:
         try:
             for start in range(0, len(refs), _WATCHES_AT_A_TIME):
                 await self._store.watch_all(refs[start : start + _WATCHES_AT_A_TIME], self._lease_ms)
-        except (
-            Exception
-        ) as error:  # renewed with the next heartbeat, and the sweep finds what was forgotten all the same
+        except Exception as error:
+            # Renewed with the next heartbeat, and the sweep finds what was forgotten all the same.
             log.warning("appointments not renewed", extra={"reason": type(error).__name__})

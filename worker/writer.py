@@ -25,7 +25,7 @@ class Writer(Sender):
 
         Sending must have ended. Raises `NotOurs`, or `Unavailable` when Redis stayed away for too long.
         """
-        self._close()
+        self.close()
         final = await self._final(end)
         payload = encode_event(end)
         patience = self._loop.time() + self._limits.outage_s
@@ -38,16 +38,12 @@ class Writer(Sender):
 
     async def release(self, *, refund: bool) -> None:
         """Write what waits and hand the message back. Sending must have ended. Raises as `finish`."""
-        self._close()
+        self.close()
         patience = self._loop.time() + self._limits.outage_s
         await self._patiently(patience, self.flush)
         reply = await self._patiently(patience, lambda: self._store.release(self._own, refund=refund))
         if reply.status != "ok":
             raise NotOurs
-
-    def _close(self) -> None:
-        self.ledger.encode()
-        self.closed = True
 
     async def _decide(self, ending: Ending) -> Reply:
         reply = await self._store.decide(self._own, ending)

@@ -16,7 +16,8 @@ from tests.support.wait import wait_until
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
-from worker.sender import WriterLimits, end_task
+from worker.sender import WriterLimits
+from worker.tasks import end_task
 from worker.writer import Writer
 
 

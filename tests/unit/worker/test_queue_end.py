@@ -12,8 +12,8 @@ from shared.link import Link
 from tests.support.wait import wait_until
 from worker.dispatch import Queue
 from worker.intake import Intake
-from worker.sender import end_task
 from worker.supervisor import Supervisor
+from worker.tasks import end_task
 
 
 class _Taker:

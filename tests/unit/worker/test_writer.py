@@ -22,7 +22,8 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from tests.unit.worker.pen import Pen, pen, said
 from worker.ledger import Ledger
-from worker.sender import NotOurs, end_task
+from worker.sender import NotOurs
+from worker.tasks import end_task
 from worker.writer import Writer
 
 
