@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.live.batch import Batch
-from gateway.live.pages import FIRST_PAGE
+from gateway.live.pages import FIRST_PAGE, Page, Pages
 from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
@@ -29,7 +29,6 @@ from shared.errors import Unavailable
 from shared.log.types import Entry
 
 if TYPE_CHECKING:
-    from gateway.live.pages import Pages
     from gateway.live.tail import Tail
 
 Outcome = Literal["ended", "broken", "left"]
@@ -270,32 +269,17 @@ class Viewer:
 
     async def _catch_up(self) -> None:
         """Send one page from the log, then try to go live."""
-        try:
-            page = await self._pages.read(self._tail.ref, self.cursor, self._page_entries)
-        except Unavailable:
-            if not self._sink.started:
-                raise
-            await self._pause()
-            return
-        entries = page.entries
-        if not entries and self.cursor is not None and await self._is_foreign():
-            await self._replay()
-            return
-        if not entries:
-            await self._vanished()
-            return
-        self._vanished_at = None
-        if self.cursor is not None and entries[0].cursor != self.cursor:
-            await self._replay()
+        page = await self._next_page()
+        if page is None:
             return
         have = 0 if self.cursor is None else 1
+        fresh = page.entries[have:]
         batch = None
-        if len(entries) > have:
-            batch = page.batch(self.wire, have) if self.wire.stateless else self._encode(entries[have:])
+        if fresh:
+            batch = page.batch(self.wire, have) if self.wire.stateless else self._encode(fresh)
         full, self._page_entries = page.full, page.then
-        if full:
-            entries = []
-        del page  # a socket that takes nothing holds the bytes, and not the entries too
+        entries = [] if full else page.entries
+        del page, fresh  # a socket that takes nothing sits on the bytes, and must not sit on the entries too
         if batch is not None:
             await self._write_batch(batch)
             self._handed(batch)
@@ -306,6 +290,28 @@ class Viewer:
             self._try_live(entries)
             if self.live and not self._sink.started and not self._pending:
                 await self._write(b"")  # a client waits for the headers, and the next event may be long in coming
+
+    async def _next_page(self) -> Page | None:
+        """Return the page that begins at our cursor; None if there is none, and what that means has been done."""
+        try:
+            page = await self._pages.read(self._tail.ref, self.cursor, self._page_entries)
+        except Unavailable:
+            if not self._sink.started:
+                raise
+            await self._pause()
+            return None
+        entries = page.entries
+        if not entries and self.cursor is not None and await self._is_foreign():
+            await self._replay()
+            return None
+        if not entries:
+            await self._vanished()
+            return None
+        self._vanished_at = None
+        if self.cursor is not None and entries[0].cursor != self.cursor:
+            await self._replay()
+            return None
+        return page
 
     def _encode(self, fresh: list[Entry]) -> Batch:
         """Return the entries as a batch, without the events that are to be skipped; those count as handed over."""
