@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.check.report import VOID
 from tests.support.processes import ROOT
 
 PACKAGES = ("shared", "gateway", "worker", "deploy", "tests")
 WITHIN_S = 240
 SEEDS = (1, 2, 3)
-VOID = 3
-"""Exit code of a run in which too little happened."""
 """A fault that needs luck gets some."""
 
 

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from tests.chaos.check.report import VOID
 from tests.support.processes import ROOT
 
 pytestmark = [
@@ -20,10 +21,6 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server with --sentinel is not on PATH"),
 ]
-
-
-VOID = 3
-"""Exit code of a run in which too little happened to prove anything."""
 
 
 async def _run(*arguments: str) -> None:

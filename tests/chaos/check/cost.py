@@ -62,7 +62,8 @@ def _claims(world: World, place: Place) -> list[Ack]:
 
 def _made(world: World, message: str, calls: list[Call], claims: list[Ack]) -> Iterator[Judged]:
     """Calls that failed before they said anything are repeated within an attempt, so they are not counted."""
-    made = [call for call in calls if call.api in ("chat", "responses") and not _broken(world, call)]
+    asked = (call for call in calls if call.api in ("chat", "responses"))
+    made = [call for call in asked if not (_failed(world, call) or _nameless(world, call, None))]
     wrong = f"{len(made)} upstream calls for {len(claims)} claims" if len(made) > len(claims) else ""
     yield Judged("taken over" if len(claims) > 1 else "calls", message, wrong)
     for call in calls:
@@ -77,10 +78,6 @@ def _failed(world: World, call: Call) -> bool:
     return outcome.startswith(("refused", "fault")) or (
         cut and any(f.kind == "upstream" and f.began <= (call.ended_at or 0) <= f.healed + 1 for f in world.faults)
     )
-
-
-def _broken(world: World, call: Call) -> bool:
-    return _failed(world, call) or bool(_nameless(world, call, None))
 
 
 def _nameless(world: World, call: Call, own: Ack | None) -> str:
