@@ -35,6 +35,7 @@ MOST_FRAME_BYTES = 65_536
 
 
 LEAST_SEND_BUFFER = 65_536
+"""Below this, the system has too little to keep a connection busy, however small our own bound is."""
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False, send_buffer: int | None = None) -> socket.socket:

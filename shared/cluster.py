@@ -144,9 +144,9 @@ class ClusterLink:
     ) -> asyncio.Future[Any] | None:
         """Send a script to the slot's owner, once; see `Commands`. A redirect is an error like others here."""
         member = self._owners[slot_of(keys[0])]
-        reply = None
-        if member is not None:
-            reply = member.link.at_once(source, keys, args, deadline_s=_a_share(deadline_s))
+        if member is None:
+            return None
+        reply = member.link.at_once(source, keys, args, deadline_s=_a_share(deadline_s))
         if reply is not None:
             reply.add_done_callback(self._want_map_if_lost)
         return reply
