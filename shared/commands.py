@@ -52,7 +52,7 @@ class Commands(Protocol):
     def at_once(
         self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
     ) -> asyncio.Future[Any] | None:
-        """Send a script that the server should know on the connection that stands, once; None if there is none.
+        """Send a script on the connection that stands, once; None if there is none.
 
         The future gets the reply, or whatever went wrong: the caller then goes the long way, by `script`.
         """

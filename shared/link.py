@@ -173,7 +173,12 @@ class Link:
         if pipeline is None:
             return None
         self.stats.commands += 1
-        packed = pack(("EVALSHA", digest_of(source), len(keys), *keys, *args))
+        digest = digest_of(source)
+        if digest in pipeline.scripts:
+            packed = pack(("EVALSHA", digest, len(keys), *keys, *args))
+        else:  # nobody would load it for us
+            pipeline.scripts.add(digest)
+            packed = pack(("EVAL", source, len(keys), *keys, *args))
         return pipeline.call(packed, pipeline.time() + self._patience_s(deadline_s))
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:

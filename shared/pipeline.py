@@ -57,6 +57,8 @@ class Pipeline(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.scripts: set[str] = set()
+        """Digests of the scripts sent whole on this connection: the server knows them until it says otherwise."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of it
@@ -84,6 +86,8 @@ class Pipeline(asyncio.Protocol):
             waiting, _ = self._waiting.popleft()
             if not waiting.done():
                 if isinstance(reply, ErrorReply):
+                    if str(reply).startswith("NOSCRIPT"):
+                        self.scripts.clear()
                     waiting.set_exception(reply)
                 else:
                     waiting.set_result(reply)

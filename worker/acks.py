@@ -16,7 +16,7 @@ import msgspec
 
 from shared.ids import MessageRef
 from shared.log.log import Log
-from shared.log.replies import appended
+from shared.log.replies import extended
 from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply
 
 
@@ -44,18 +44,20 @@ class AckLog(Log):
             self._note("append", own, sent, reply.status, first, acked)
         return reply
 
-    def append_at_once(
-        self, own: Ownership, first: int, payloads: Sequence[bytes], **options: Any
+    def extend(
+        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float
     ) -> asyncio.Future[Any] | None:
         sent = time.time()
-        reply = super().append_at_once(own, first, payloads, **options)
+        reply = super().extend(own, last, payloads, deadline_s=deadline_s)
         if reply is not None:
-            reply.add_done_callback(lambda done: self._landed(own, sent, first, payloads, appended(done)))
+            reply.add_done_callback(lambda done: self._extended(own, sent, last, payloads, done))
         return reply
 
-    def _landed(self, own: Ownership, sent: float, first: int, payloads: Sequence[bytes], last: int | None) -> None:
-        if last is not None and payloads:
-            self._note("append", own, sent, "ok", first, payloads[: last - first + 1])
+    def _extended(
+        self, own: Ownership, sent: float, last: int, payloads: Sequence[bytes], reply: asyncio.Future[Any]
+    ) -> None:
+        if extended(reply):
+            self._note("extend", own, sent, "ok", last + 1, payloads)
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
         sent = time.time()

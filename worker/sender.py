@@ -1,7 +1,8 @@
 """Owns sending one message's entries: the first event at once, then whatever arrived while one append was in flight.
 
-One append at a time. While all goes well they follow each other by callbacks alone (`_shoot`, `_landed`), since a turn
-of a task costs more than all else in a token's way; whatever needs thought wakes the task, which sends the same again.
+One append at a time. While all goes well EXTENDs follow each other by callbacks alone (`_shoot`, `_landed`), since a
+turn of a task costs more than all else in a token's way; whatever needs thought wakes the task, which APPENDs the same.
+The task's is also the heartbeat, which renews the lease and hears of stops.
 Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of `Checkpoints`.
 What Redis lost is written again out of the ledger; what is no longer ours is left alone.
 Lost on a crash: what was not yet acknowledged.
@@ -19,7 +20,7 @@ from typing import Any, Literal
 from shared.errors import StorageFull, Unavailable
 from shared.events import Event
 from shared.log.log import Log
-from shared.log.replies import appended
+from shared.log.replies import extended
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
 from worker.lease import Lease
@@ -165,35 +166,30 @@ class Sender:
             self._wake.set_exception(error)
 
     def _shoot(self) -> None:
-        """Send what waits, if that is simple."""
+        """Send what waits, if that is all there is to do."""
         self._shooting = False
         if not self._parked:
             return
         now = self._loop.time()
-        if self.lease.ttl_due(now):
+        if self._beat or self.lease.ttl_due(now):
             return self._wake_task()
         try:
-            reply = self._store.append_at_once(
-                self._own,
-                self.acked + 1,
-                self._batch(),
-                lease_ms=self.lease.lease_ms,
-                deadline_s=max(self.lease.left_s(now), _LEAST_DEADLINE_S),
-            )
+            batch = self._batch()
+            deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
+            reply = self._store.extend(self._own, self.acked, batch, deadline_s=deadline_s)
         except Exception as error:  # the boundary of a callback: the task is the one to fail of it
             return self._wake_task(error)
         if reply is None:
             return self._wake_task()
-        self._beat, self._shooting = False, True
-        reply.add_done_callback(partial(self._landed, now))
+        self._shooting = True
+        reply.add_done_callback(partial(self._landed, now, self.acked + len(batch)))
 
-    def _landed(self, sent_at: float, reply: asyncio.Future[Any]) -> None:
-        """Go on after an append; what its reply asks beyond that is the task's to hear, by an append of its own."""
+    def _landed(self, sent_at: float, last: int, reply: asyncio.Future[Any]) -> None:
+        """Go on after an EXTEND; what went wrong is the task's to hear, by an APPEND of the same."""
         self._shooting = False
-        last = appended(reply)
         if not self._parked:
             return  # sent for nothing, or counted later: the task, or the end, sends the same again
-        if last is None:
+        if not extended(reply):
             return self._wake_task()
         self._confirm(last, sent_at)
         self._checkpoints.look(self.acked)
@@ -203,7 +199,6 @@ class Sender:
     def _confirm(self, last: int, sent_at: float) -> None:
         self._metrics.append_s.observe(self._loop.time() - sent_at)
         self._metrics.entries.value += last - self.acked
-        self.lease.confirmed(sent_at)
         self.acked = last
         self.storage_full = False
         self._tell_room()
@@ -234,6 +229,7 @@ class Sender:
         )
         if reply.status == "ok":
             self._confirm(reply.seq, sent_at)
+            self.lease.confirmed(sent_at)
             if reply.stop:
                 self._signal("stop")
         else:

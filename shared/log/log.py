@@ -163,15 +163,16 @@ class Log(Appointments):
             case _:
                 return reply_of(reply)
 
-    def append_at_once(
-        self, own: Ownership, first: int, payloads: Sequence[bytes], *, lease_ms: int, deadline_s: float
+    def extend(
+        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float
     ) -> asyncio.Future[Any] | None:
-        """Do as `append`, without a coroutine and without a second try; None if there is no connection.
+        """Append `payloads` behind entry `last`, if that is the last one, and do nothing else; None if not connected.
 
-        `appended` reads the future. Whatever else it holds: `append` the same again, which does no harm.
+        No coroutine, no second try, no renewed lease. `extended` reads the future: unless all went well, `append` the
+        same, which does no harm.
         """
-        args: tuple[Arg, ...] = (own.token, own.epoch, first, lease_ms, 0, *payloads)
-        return self._link.at_once(script("append"), log_keys(own.ref).hot, args, deadline_s=deadline_s)
+        args: tuple[Arg, ...] = (own.token, last, own.epoch, *payloads)
+        return self._link.at_once(script("extend"), log_keys(own.ref).hot, args, deadline_s=deadline_s)
 
     async def checkpoint(self, own: Ownership, number: int, segment: Segment) -> Reply:
         """Store `segment` as number `number` (from 0) of the message's, in place of all that stand there and behind.

@@ -12,15 +12,9 @@ META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl",
 """What is read of a record."""
 
 
-def appended(reply: asyncio.Future[Any]) -> int | None:
-    """Return the log's last seq if the append went well and nobody wishes a stop; None for all that needs thought."""
-    if reply.cancelled() or reply.exception() is not None:
-        return None
-    match reply.result():
-        case [b"ok", seq, b""]:
-            return int(seq)
-        case _:
-            return None
+def extended(reply: asyncio.Future[Any]) -> bool:
+    """Tell whether the log was extended; if not, or if nobody knows, it needs thought."""
+    return not reply.cancelled() and reply.exception() is None and reply.result() == [b"ok"]
 
 
 def meta_of(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:

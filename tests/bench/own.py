@@ -2,15 +2,14 @@
 
     python -m tests.bench.own REDIS_URL COUNT FILE
 
-Writes FILE for `produce -m append`: the append script's digest, then per message its keys, token, epoch and next seq.
-The script itself is loaded by a first heartbeat, so that EVALSHA finds it.
+Writes FILE for `produce -m append`: the digests of APPEND and EXTEND, then per message its keys, token, epoch and next
+seq. The scripts are loaded, so that EVALSHA finds them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from hashlib import sha1
 from pathlib import Path
 
 from shared import events as ev
@@ -64,9 +63,8 @@ async def own_many(url: str, count: int) -> str:
         owned: list[Ownership] = []
         for start in range(0, count, 200):
             owned += await asyncio.gather(*(own(log, index) for index in range(start, min(start + 200, count))))
-        await log.append(owned[0], owned[0].marker_seq + 1, (), lease_ms=LEASE_MS, renew_ttl=False, deadline_s=5)
-        digest = sha1(script("append").encode(), usedforsecurity=False).hexdigest()
-        return "\n".join((digest, *map(line, owned))) + "\n"
+        digests = [(await link.call("SCRIPT", "LOAD", script(name))).decode() for name in ("append", "extend")]
+        return "\n".join((" ".join(digests), *map(line, owned))) + "\n"
     finally:
         await link.close()
 

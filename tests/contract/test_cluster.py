@@ -14,7 +14,7 @@ from shared.log.log import Log
 from shared.log.types import Retention
 from shared.redis import resolver
 from tests.contract.conftest import MAJORS
-from tests.support.log import append, claim, create, ending, lose_everything, run_out, seen, segment_of
+from tests.support.log import append, claim, create, ending, extend, lose_everything, run_out, seen, segment_of
 from tests.support.redis import RedisServer, redis_of_major
 
 
@@ -47,6 +47,7 @@ async def test_no_operation_crosses_slots(link: Link) -> None:
     await create(log, ref)
     own = await claim(log, ref)
     await append(log, own, 3, "a")
+    assert await extend(log, own, 3, "b")
     assert (await log.checkpoint(own, 0, segment_of(await log.read_all(ref)))).status == "ok"
     await log.append(own, 4, (), lease_ms=60_000, renew_ttl=True, deadline_s=5)
     await log.decide(own, ending("done"))

@@ -25,6 +25,7 @@ from tests.support.log import (
     create,
     created,
     ending,
+    extend,
     lose_everything,
     payloads,
     run_out,
@@ -108,6 +109,7 @@ async def test_no_operation_needs_a_second_slot(link: Commands, log: Log) -> Non
     await create(log, ref)
     own = await claim(log, ref)
     await append(log, own, 3, "a")
+    assert await extend(log, own, 3, "b")
     await log.decide(own, ending("done"))
     await create(log, second, policy="replace")
     await log.release(own)

@@ -22,6 +22,7 @@ REPLIES = [
         for reply in ("ok", "busy", "moved", "stopped", "exhausted", "decided", "lost", "final", "gone")
     ),
     *(f"append {reply}" for reply in ("ok", "gap", "fenced", "final", "lost", "gone")),
+    *(f"extend {reply}" for reply in ("ok", "unsure")),
     *(f"checkpoint {reply}" for reply in ("ok", "gap", "fenced", "final", "lost", "gone")),
     *(f"finish {reply}" for reply in ("ok", "gap", "fenced", "lost", "gone")),
     *(f"decide {reply}" for reply in ("ok", "fenced", "final", "gone")),

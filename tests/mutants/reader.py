@@ -112,9 +112,20 @@ READER = (
     ),
     Mutant(
         "an append that did not go well is not sent again by the task", "worker/sender.py",
-        "        if last is None:\n            return self._wake_task()\n",
-        "        if last is None:\n            return\n",
+        "        if not extended(reply):\n            return self._wake_task()\n",
+        "        if not extended(reply):\n            return\n",
         (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
+    ),
+    Mutant(
+        "a heartbeat is not asked of the task", "worker/sender.py",
+        "if self._beat or self.lease.ttl_due(now):", "if self.lease.ttl_due(now):",
+        (_WRITER + "a_stop_comes_with_the_reply_to_a_heartbeat",),
+    ),
+    Mutant(
+        "what was extended counts as a renewed lease", "worker/sender.py",
+        "        self.acked = last\n        self.storage_full = False\n",
+        "        self.acked = last\n        self.lease.confirmed(sent_at)\n        self.storage_full = False\n",
+        (_WRITER + "tokens_alone_renew_no_lease_and_a_heartbeat_between_them_does",),
     ),
     Mutant(
         "a stop waits for a dead owner's lease", "worker/reaper.py",

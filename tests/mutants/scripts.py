@@ -40,6 +40,19 @@ SCRIPTS = (
         "append.py::test_a_zombie_is_fenced_between_its_successors_claim_and_first_entry",
     ),
     _script(
+        "no token check in EXTEND", "extend", "v[1] ~= ARGV[1] or v[2] ~= last", "v[2] ~= last",
+        "extend.py::test_a_foreign_token_is_refused",
+        "extend.py::test_a_zombie_is_refused_even_where_its_successor_has_a_lower_epoch",
+    ),
+    _script(
+        "gap and duplicate allowed in EXTEND", "extend", "v[1] ~= ARGV[1] or v[2] ~= last", "v[1] ~= ARGV[1]",
+        "extend.py::test_a_repetition_and_a_gap_write_and_publish_nothing",
+    ),
+    _script(
+        "EXTEND makes a lost stream anew", "extend", "'NOMKSTREAM', ", "",
+        "extend.py::test_it_makes_no_key",
+    ),
+    _script(
         "gap allowed", "append", "if first > seq + 1 then return {'gap', v[3]} end\n", "",
         "append.py::test_a_gap_is_refused_and_names_the_last_entry",
     ),

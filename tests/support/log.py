@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from shared.jobs import CANCEL_NAME, CANCELS
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
+from shared.log.replies import extended
 from shared.log.segments import Segment, make_segment
 from shared.log.types import (
     Claimed,
@@ -117,6 +119,19 @@ async def append(log: Log, own: Ownership, first: int, *texts: str, lease_ms: in
     """Append pieces of text as entries `first`, ...; none is a heartbeat."""
     payloads = [text(value) for value in texts]
     return await log.append(own, first, payloads, lease_ms=lease_ms, renew_ttl=False, deadline_s=5)
+
+
+async def extend(log: Log, own: Ownership, last: int, *texts: str) -> bool:
+    """Extend the log behind entry `last` by pieces of text; return whether that went well."""
+    return await extend_by(log, own, last, [text(value) for value in texts])
+
+
+async def extend_by(log: Log, own: Ownership, last: int, payloads: Sequence[bytes]) -> bool:
+    """Extend the log behind entry `last`; return whether that went well."""
+    reply = log.extend(own, last, payloads, deadline_s=5)
+    assert reply is not None
+    await asyncio.wait([reply])
+    return extended(reply)
 
 
 async def seen(log: Log, ref: MessageRef) -> Meta:

@@ -1,13 +1,14 @@
 /* The event source of the benchmark: S streams, R events a second each, written the way each contender reads.
  *
- *   produce -m append  -p 6399 -S 1000 -R 20 -d 5 -f owned.txt   the product's own append script (see below)
+ *   produce -m append  -p 6399 -S 1000 -R 20 -d 5 -f owned.txt   the product's own scripts (see below)
  *   produce -m xadd | xaddpub | publish                          plain Redis streams, with or without PUBLISH
  *   produce -m post    -p 8600                                   HTTP POST to /pub/<stream> (Nchan)
  *   -B n   writes n events to every stream first, as fast as they are taken; -R 0 ends after that
  *   -b n   payloads per append while backfilling (append mode only)
  *
  * Every event is one line of JSON with "seq" (from 1, per stream) and "ts" (wall clock, microseconds), which is what
- * the load client checks. `owned.txt`: the script's digest, then a line per stream: two keys, token, epoch, next seq.
+ * the load client checks. `owned.txt`: the digests of APPEND and EXTEND, then a line per stream: two keys, token, epoch,
+ * next seq. As a worker does, it EXTENDs, and renews each stream's lease by an APPEND in its turn.
  * Everything is pipelined over one connection; the program ends when all of it has been answered, and prints how
  * many events it wrote and how far it fell behind its own clock. A refused append ends it with status 3.
  */
@@ -26,10 +27,11 @@
 enum mode { APPEND, XADD, XADDPUB, PUBLISH, POST };
 static const char *MODES[] = {"append", "xadd", "xaddpub", "publish", "post"};
 
-struct stream { char *keys[2]; char *token; char *epoch; long next; long seq; };
+struct stream { char *keys[2]; char *token; char *epoch; long next; long seq; double renew_at; };
 
 static struct stream *streams;
-static char digest[64];
+static char append_digest[64], extend_digest[64];
+static const double RENEW_EVERY_S = 2;  /* four times in a worker's lease */
 static enum mode mode = XADD;
 static int sock;
 static char *out;                  /* bytes not yet taken by the socket */
@@ -99,7 +101,7 @@ static void count(const char *data, size_t len)
 
 static void refused(const char *data, size_t len)
 {
-    static const char *words[] = {"fenced", "-ERR", "NOSCRIPT", "-OOM", "\r\nlost", "\r\ngone", "\r\nfinal", "\r\ngap"};
+    static const char *words[] = {"fenced", "unsure", "-ERR", "NOSCRIPT", "-OOM", "\r\nlost", "\r\ngone", "\r\nfinal", "\r\ngap"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (memmem(data, len, words[i], strlen(words[i]))) {
             fprintf(stderr, "refused: %.*s\n", (int)(len < 200 ? len : 200), data);
@@ -137,18 +139,31 @@ static int payload(char *text, size_t size, long seq)
                     said[seq & 7], seq, now(CLOCK_REALTIME) * 1e6);
 }
 
+static void append(struct stream *s, int batch)
+{
+    char text[256];
+    double at = now(CLOCK_MONOTONIC);
+    putf("*%d\r\n", (at < s->renew_at ? 3 + 2 + 3 : 3 + 2 + 5) + batch);
+    word("EVALSHA"); word(at < s->renew_at ? extend_digest : append_digest); word("2");
+    for (int k = 0; k < 2; k++) word(s->keys[k]);
+    word(s->token);
+    if (at < s->renew_at) {
+        number(s->next - 1); word(s->epoch);
+    } else {
+        word(s->epoch); number(s->next); word("60000"); word("0");
+        s->renew_at = at + RENEW_EVERY_S;
+    }
+    for (int k = 0; k < batch; k++) arg(text, payload(text, sizeof text, ++s->seq));
+    s->next += batch;
+}
+
 static void event(int index, int batch)
 {
     struct stream *s = &streams[index];
     char text[256], name[32], id[32], frame[512];
     snprintf(name, sizeof name, "s:%d", index);
     if (mode == APPEND) {
-        putf("*%d\r\n", 3 + 2 + 5 + batch);
-        word("EVALSHA"); word(digest); word("2");
-        for (int k = 0; k < 2; k++) word(s->keys[k]);
-        word(s->token); word(s->epoch); number(s->next); word("60000"); word("0");
-        for (int k = 0; k < batch; k++) arg(text, payload(text, sizeof text, ++s->seq));
-        s->next += batch;
+        append(s, batch);
         return;
     }
     int len = payload(text, sizeof text, ++s->seq);
@@ -180,13 +195,14 @@ static void read_owned(const char *path, int count_)
 {
     FILE *file = fopen(path, "r");
     char keys[2][256], token[64], epoch[32];
-    if (!file || fscanf(file, "%63s", digest) != 1) { perror(path); exit(2); }
+    if (!file || fscanf(file, "%63s %63s", append_digest, extend_digest) != 2) { perror(path); exit(2); }
     for (int i = 0; i < count_; i++) {
         struct stream *s = &streams[i];
         if (fscanf(file, "%255s %255s %63s %31s %ld", keys[0], keys[1], token, epoch, &s->next) != 5) { fprintf(stderr, "%s is too short\n", path); exit(2); }
         for (int k = 0; k < 2; k++) s->keys[k] = strdup(keys[k]);
         s->token = strdup(token);
         s->epoch = strdup(epoch);
+        s->renew_at = now(CLOCK_MONOTONIC) + RENEW_EVERY_S * (i + 1) / count_;  /* not all at once */
     }
     fclose(file);
 }

@@ -33,11 +33,11 @@ STATES: tuple[Literal["done", "failed", "aborted"], ...] = ("done", "failed", "a
 # Each run throws its own dice: left to choose among rules, hypothesis repeats itself and switches some off, and
 # without a claim nothing else means anything. It still finds the shortest run that fails.
 DEEDS = {
-    "append": 10, "claim": 9, "lapse": 8, "hear": 5, "restore": 5, "finish": 2, "force": 3, "glance": 2, "heal": 2,
-    "decide": 2, "repair": 2, "release": 2, "replicate": 3, "fail_over": 3, "stop": 1, "lose_stream": 2,
+    "append": 8, "extend": 8, "claim": 9, "lapse": 8, "hear": 5, "restore": 5, "finish": 2, "force": 3, "glance": 2,
+    "heal": 2, "decide": 2, "repair": 2, "release": 2, "replicate": 3, "fail_over": 3, "stop": 1, "lose_stream": 2,
     "lose_everything": 1, "delete": 1, "create": 4, "checkpoint": 5,
 }  # fmt: skip
-NEED_A_WORKER = frozenset(("append", "checkpoint", "repair", "finish", "decide", "release", "restore"))
+NEED_A_WORKER = frozenset(("append", "extend", "checkpoint", "repair", "finish", "decide", "release", "restore"))
 MOST_ATTEMPTS = (1, 2, 2, 3)
 MOST_PARALLEL = 2
 
@@ -63,7 +63,7 @@ class LogMachine(Stage):
     def step(self) -> None:
         deed = self.dice.choices(list(DEEDS), list(DEEDS.values()))[0]
         if not self.reference.records:
-            deed = "restore" if self.workers and deed in ("restore", "append", "claim") else "create"
+            deed = "restore" if self.workers and deed in ("restore", "append", "extend", "claim") else "create"
         elif deed in NEED_A_WORKER and not self.workers:
             deed = "claim"
         note(f"step: {deed}")
@@ -151,12 +151,27 @@ class LogMachine(Stage):
     def append(self) -> None:
         """Say more, and send from anywhere: from before what landed (a reply was lost) or beyond it (a batch was)."""
         worker = self.worker()
-        if worker.state is None:
-            for _ in range(self.dice.randint(0, 3)):
-                seq = worker.claim.lines[-1].seq + 1
-                payload = forms.text(f"{worker.own.epoch}/{seq}")
-                worker.claim.lines.append(Line(worker.own.epoch, seq, payload))
+        self.say_more(worker, self.dice.randint(0, 3))
         self.send(worker, *self.unsent(worker))
+
+    def extend(self) -> None:
+        """Say more, and send it from where it believes the log to end."""
+        worker = self.worker()
+        self.say_more(worker, self.dice.randint(1, 3))
+        first, payloads = self.unsent(worker)
+        if not payloads:
+            return
+        expected = self.reference.extend(worker.claim, first - 1, payloads)
+        went_well = self.run(forms.extend_by(self.log, worker.own, first - 1, payloads))
+        self.replies[f"extend {expected}"] += 1
+        assert went_well == (expected == "ok")
+
+    def say_more(self, worker: Worker, entries: int) -> None:
+        """Add entries to what the worker has said, unless it has already said how the message ends."""
+        for _ in range(entries if worker.state is None else 0):
+            seq = worker.claim.lines[-1].seq + 1
+            payload = forms.text(f"{worker.own.epoch}/{seq}")
+            worker.claim.lines.append(Line(worker.own.epoch, seq, payload))
 
     def checkpoint(self) -> None:
         """Cut what it has said, perhaps beyond what landed, and store any segment of its own: a reply may be lost."""

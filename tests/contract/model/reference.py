@@ -162,6 +162,13 @@ class Reference:
         owned.leased = True
         return "ok"
 
+    def extend(self, claim: Claim, last: int, payloads: list[bytes]) -> str:
+        owned = self._owned(claim)
+        if isinstance(owned, str) or owned.seq != last or owned.lines is None:
+            return "unsure"
+        self._write(owned, claim.epoch, last + 1, payloads)
+        return "ok"
+
     def checkpoint(self, claim: Claim, number: int, last: int, segment: bytes) -> str:
         record = self.records.get(claim.message)
         if record is not None and record.terminal:

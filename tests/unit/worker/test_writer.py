@@ -199,6 +199,22 @@ async def test_a_stop_comes_with_the_reply_to_a_heartbeat(log: Log, ref: Message
         assert await p.finish("aborted") == "aborted"
 
 
+async def test_tokens_alone_renew_no_lease_and_a_heartbeat_between_them_does(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("a")
+        await p.logged("a")
+        before = (await seen(log, ref)).lease_until
+        left = p.writer.lease.left_s(0.0)
+        p.say("b")
+        await p.logged("ab")
+        assert ((await seen(log, ref)).lease_until, p.writer.lease.left_s(0.0)) == (before, left)
+        p.say("c")
+        p.writer.beat()
+        await wait_until(lambda: p.writer.lease.left_s(0.0) > left)
+        assert (await seen(log, ref)).lease_until > before
+        await p.logged("abc")
+
+
 async def test_the_final_message_is_the_fold_of_the_whole_log(log: Log, ref: MessageRef) -> None:
     async with pen(log, ref) as p:
         for number in range(5_000):
