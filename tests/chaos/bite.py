@@ -83,12 +83,6 @@ PLANTED = (
         (("shared/log/lua/append.lua", "if first > seq + 1 then return {'gap', v[3]} end\n", ""),),
     ),
     Planted(
-        "EXTEND takes its caller's word",
-        "failover",
-        ("I1", "I4", "I5"),
-        (("shared/log/lua/extend.lua", "if v[1] ~= ARGV[1] or v[2] ~= last then return {'unsure'} end\n", ""),),
-    ),
-    Planted(
         "what was sent twice is written twice",
         "links",
         ("I4", "I5", "I1", "I3"),
