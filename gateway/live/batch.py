@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from gateway.live.transport import chunk
 from gateway.protocols.base import Over, until_last
 from shared.log.types import Entry
 
 
-class Batch:
-    """Some consecutive entries on one wire, as every live viewer of the wire gets them.
+class Batch(Struct, eq=False, gc=False):
+    """Some consecutive entries on one wire, as every live viewer of the wire gets them. Not to be changed.
 
     `frames`: `count` events. `last`: the id of the last entry, as Redis writes it. `over`: how the wire's stream ends
-    with them, if it does; then nothing of later batches is for the same viewers.
+    with them, if it does; then nothing of later batches is for the same viewers. (A struct for the same reasons as
+    `Entry` is one.)
     """
 
-    __slots__ = ("_chunk", "count", "frames", "last", "over")
-
-    def __init__(self, frames: bytes, count: int, last: bytes, over: Over | None) -> None:
-        self.frames = frames
-        self.count = count
-        self.last = last
-        self.over = over
-        self._chunk: bytes | None = None
+    frames: bytes
+    count: int
+    last: bytes
+    over: Over | None
+    _chunk: bytes | None = None
 
     @classmethod
     def of(cls, blocks: Sequence[bytes], last: Entry) -> Batch:
@@ -35,8 +35,6 @@ class Batch:
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
         """Return batches that follow on each other as one, up to the first with which the stream is over."""
-        if len(batches) == 1:
-            return batches[0]
         end = next((index for index, batch in enumerate(batches) if batch.over), len(batches) - 1)
         kept, last = batches[: end + 1], batches[end]
         frames = b"".join([batch.frames for batch in kept])

@@ -23,15 +23,28 @@ class Channel:
     each viewer that is one write, however many events there were, and no work for an event of its own.
     """
 
-    __slots__ = ("_pending", "_schedule", "encoder", "viewers", "wire")
+    __slots__ = ("_all", "_pending", "_schedule", "_viewers", "encoder", "wire")
 
     def __init__(self, wire: Wire, encoder: Encoder, schedule: Callable[[Channel], None]) -> None:
         """`schedule` has `flush` called at the end of this turn of the loop."""
         self.wire = wire
         self.encoder = encoder
-        self.viewers: set[Viewer] = set()
+        self._viewers: set[Viewer] = set()
+        self._all: tuple[Viewer, ...] | None = None
+        """Those of `_viewers`, unless one came or left since: a batch is handed out far more often."""
         self._schedule = schedule
         self._pending: list[Batch] = []
+
+    def add(self, viewer: Viewer) -> None:
+        """Have a viewer get whatever comes from now on."""
+        self._viewers.add(viewer)
+        self._all = None
+
+    def discard(self, viewer: Viewer) -> bool:
+        """Forget a viewer; return whether there still are others."""
+        self._viewers.discard(viewer)
+        self._all = None
+        return bool(self._viewers)
 
     def feed(self, entries: Sequence[Entry]) -> None:
         """Take entries that follow on those before."""
@@ -53,10 +66,14 @@ class Channel:
 
     def flush(self, now: float) -> None:
         """Hand out what has come, joined."""
-        if not self._pending:
+        pending = self._pending
+        if not pending:
             return
-        batch, self._pending = Batch.joined(self._pending), []
-        for viewer in tuple(self.viewers):
+        batch = pending[0] if len(pending) == 1 else Batch.joined(pending)
+        pending.clear()
+        if self._all is None:
+            self._all = tuple(self._viewers)
+        for viewer in self._all:
             try:
                 viewer.take(batch, now)
             except Exception:  # one viewer's broken connection must not cost another's bytes

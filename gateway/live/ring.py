@@ -14,14 +14,12 @@ RING_ENTRIES = 256
 class Ring:
     """Consecutive entries up to the tail's position, as they were published; the oldest fall out."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "add")
 
     def __init__(self) -> None:
         self._rows: deque[tuple[bytes, bytes]] = deque(maxlen=RING_ENTRIES)
-
-    def add(self, entry_id: bytes, raw: bytes) -> None:
-        """Keep the entry that follows on the last one."""
-        self._rows.append((entry_id, raw))
+        self.add = self._rows.append
+        """Keep the entry, as id and payload, that follows on the last one."""
 
     def since(self, cursor: Cursor) -> list[Entry] | None:
         """Return the entries after `cursor`, or None if it is not among those kept."""

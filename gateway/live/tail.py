@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.live.batch import Batch
 from gateway.live.channel import Channel
 from gateway.live.ring import RING_ENTRIES, Ring
+from gateway.protocols.base import Wire
 from shared.cursor import Cursor
 from shared.errors import TailraceError
 from shared.ids import MessageRef
@@ -78,7 +79,7 @@ class Tail:
         self._schedule = schedule
         self._ring: Ring | None = None
         self._early: list[bytes] = []
-        self._channels: dict[str, Channel] = {}
+        self._channels: tuple[Channel, ...] = ()  # nearly always one, and walked for every entry
         self._healing = False
         self._heal_again = False
 
@@ -180,18 +181,18 @@ class Tail:
         ring = self._kept()
         for entry in entries:
             self._at = entry.id
-            ring.add(self._at, entry.raw)
+            ring.add((self._at, entry.raw))
         self.ended = self.ended or entries[-1].is_end
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.feed(entries)
 
     def _take_one(self, entry_id: bytes, raw: bytes) -> None:
         """As `_take`, for what nearly every batch is; nothing is parsed that nobody asks for."""
         self._at = entry_id
-        (self._ring or self._kept()).add(entry_id, raw)
+        (self._ring or self._kept()).add((entry_id, raw))
         if raw.startswith(END_PREFIX):
             self.ended = True
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.feed_raw(entry_id, raw)
 
     def _kept(self) -> Ring:
@@ -239,7 +240,7 @@ class Tail:
             self._give_up()
             return
         self._stand(meta)
-        self._channels.clear()
+        self._channels = ()
         for viewer in tuple(self.viewers):
             viewer.reattach()
 
@@ -252,7 +253,7 @@ class Tail:
 
     def _give_up(self) -> None:
         self.lost = True
-        self._channels.clear()
+        self._channels = ()
         for viewer in tuple(self.viewers):
             viewer.reattach()
 
@@ -277,7 +278,7 @@ class Tail:
         missing = self._since(viewer.cursor)
         if missing is None:
             return False
-        waiting = self._channels.get(viewer.wire.name)
+        waiting = self._channel(viewer.wire)
         if waiting is not None:
             waiting.flush(self._loop.time())  # a part of `missing`, for those who are here already
         if missing:
@@ -285,12 +286,19 @@ class Tail:
             viewer.take(Batch.of(blocks, missing[-1]), self._loop.time())
             if not viewer.live:
                 return False  # more than its buffer holds: it reads on from the log
-        channel = self._channels.get(viewer.wire.name)  # only now: the flush may have cut off the last of its viewers
+        channel = self._channel(viewer.wire)  # only now: the flush may have cut off the last of its viewers
         if channel is None:
             # the viewer's own encoder stands at the position now: it becomes everybody's
-            channel = self._channels[viewer.wire.name] = Channel(viewer.wire, viewer.encoder, self._schedule)
-        channel.viewers.add(viewer)
+            channel = Channel(viewer.wire, viewer.encoder, self._schedule)
+            self._channels = (*self._channels, channel)
+        channel.add(viewer)
         return True
+
+    def _channel(self, wire: Wire) -> Channel | None:
+        for channel in self._channels:
+            if channel.wire.name == wire.name:
+                return channel
+        return None
 
     def _take_over(self, page: Sequence[Entry]) -> None:
         for index, entry in enumerate(page):
@@ -307,11 +315,9 @@ class Tail:
 
     def leave(self, viewer: Viewer) -> None:
         """Forget a viewer's live place (it is gone, or reads the log for itself)."""
-        channel = self._channels.get(viewer.wire.name)
-        if channel is not None:
-            channel.viewers.discard(viewer)
-            if not channel.viewers:
-                del self._channels[viewer.wire.name]
+        channel = self._channel(viewer.wire)
+        if channel is not None and not channel.discard(viewer):
+            self._channels = tuple(other for other in self._channels if other is not channel)
 
 
 def _entries(first: bytes, body: bytes) -> list[Entry]:
