@@ -1,18 +1,53 @@
-"""Owns what a connection may cost beside its requests: deadlines and a bound for what comes before and after them.
+"""Owns what a connection may cost beside its requests: deadlines and a bound for what comes before and after them,
+and little memory while a stream is silent.
 
-uvicorn has neither: a client that sends a header a minute keeps its connection for ever, and one that sends
-headers without end fills our memory. Besides `transport`, this module knows uvicorn's inside.
+uvicorn has none of it: a client that sends a header a minute keeps its connection for ever, one that sends headers
+without end fills our memory, and a silent stream keeps its request and every call that the application is made of.
+Besides `slim` and `live.transport`, this module knows uvicorn's inside.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.live.transport import DETACH
+from gateway.slim import LazyEvent, SlimFlow, SlimQueue
 
 WITHIN_S = 20.0
 LARGEST_HEAD = 64 * 1024
+_SERVED: Any = {"type": "http", "method": "GET"}
+"""All that uvicorn asks of a request once its response has begun: that it is no HEAD."""
+
+
+class DetachedCycle(RequestResponseCycle):
+    """The rest of a response whose application has returned: chunks, and then a clean end or none.
+
+    uvicorn takes such a return for a mistake and closes the connection, unless the client has left. So the cycle of
+    the request is told just that, and this one takes its place: at the connection, which tells it when the client
+    really leaves, and towards requests that wait behind it.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        super().__init__(
+            scope=_SERVED,
+            transport=cycle.transport,
+            flow=cycle.flow,
+            logger=cycle.logger,
+            access_logger=cycle.access_logger,
+            access_log=cycle.access_log,
+            default_headers=cycle.default_headers,
+            message_event=cast(asyncio.Event, LazyEvent()),
+            expect_100_continue=False,
+            keep_alive=cycle.keep_alive,
+            on_response=cycle.on_response,
+        )
+        self.body, self.more_body = cycle.body, cycle.more_body
+        self.response_started = True
+        self.chunked_encoding = True
+        self.disconnected, cycle.disconnected = cycle.disconnected, True
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -35,6 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         super().connection_made(cast(asyncio.Transport, transport))
+        self.flow = SlimFlow(self.transport)
+        self.pipeline = cast(Any, SlimQueue())
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -45,6 +82,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_complete = False
         self._head_bytes = 0
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[DETACH] = self.detach
 
     def on_headers_complete(self) -> None:
         self._head_complete = True
@@ -70,6 +108,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self._timer is None:
             self._start_timer()
+
+    def detach(self, cycle: RequestResponseCycle) -> RequestResponseCycle:
+        """Return what a chunked response that has begun goes on with after its application has returned.
+
+        The request is forgotten, and `cycle` may not be used any more.
+        """
+        rest = DetachedCycle(cycle)
+        if self.cycle is cycle:  # and not that of a request that waits behind it
+            self.cycle = rest
+        if self.scope is cycle.scope:  # and no other request has begun to come in
+            self.scope, self.headers, self.url = _SERVED, [], b""
+        return rest
 
     def _start_timer(self) -> None:
         self._stop_timer()

@@ -20,28 +20,34 @@ TAKEN_WITHIN_S = 3.0
 
 
 class UntilExpiry:
-    """Stops `viewer` when the credential of the request ends; `last_words` are empty until then."""
+    """Stops `viewer` when the credential of the request ends; `last_words` are empty until then.
 
-    __slots__ = ("_scope", "_timers", "_viewer", "last_words")
+    From the beginning on, until `cancel`; or for a `with` block.
+    """
+
+    __slots__ = ("_timers", "_viewer", "last_words")
 
     def __init__(self, scope: Scope, viewer: Watched) -> None:
-        self._scope = scope
         self._viewer = viewer
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self.last_words = b""
-
-    def __enter__(self) -> UntilExpiry:
-        expires_at = expires_at_of(self._scope)
+        expires_at = expires_at_of(scope)
         if expires_at is not None:
             loop = asyncio.get_running_loop()
             left = max(expires_at - time.time(), 0.0)
-            late = loop.call_later(left + TAKEN_WITHIN_S, self._viewer.abandon)
+            late = loop.call_later(left + TAKEN_WITHIN_S, viewer.abandon)
             self._timers = (loop.call_later(left, self._stop), late)
+
+    def cancel(self) -> None:
+        """The viewer is over."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def __enter__(self) -> UntilExpiry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self.cancel()
 
     def _stop(self) -> None:
         self.last_words = LAST_LINE

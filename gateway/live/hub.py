@@ -4,7 +4,8 @@ Whatever the number of viewers, a gateway has one subscription link and one comm
 pushes go to their tail at once, in the link's own read callback.
 
 Tasks, all owned by the hub and cancelled by `close`: the ticker (once a second: comment lines for quiet
-connections, time-outs of stalled sockets, rotation, looks at silent tails) and the reads of tails and pages.
+connections, time-outs of stalled sockets, rotation, looks at silent tails), the reads of tails and pages, and what
+is to be done for a response that has been left by its request's task (`gateway.live.delivery`).
 What is lost when the process dies: nothing that the log does not have.
 """
 
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from random import uniform
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.live.channel import Channel
 from gateway.live.pages import Pages
@@ -30,6 +31,8 @@ from shared.log.log import Log
 from shared.log.types import Meta
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_PATIENCE = 4
 """How many times longer the silence of a message that waits for a worker is borne, at most: see `Tail.patience`."""
@@ -75,47 +78,6 @@ class Watched(Protocol):
         """End now."""
 
 
-class Borrowed:
-    """A tail on loan. (Not a generator, and slim: there is one for each viewer, for as long as it stays.)"""
-
-    __slots__ = ("_hub", "_ref", "_tail")
-
-    def __init__(self, hub: Hub, ref: MessageRef) -> None:
-        self._hub = hub
-        self._ref = ref
-
-    async def __aenter__(self) -> Tail:
-        self._tail = tail = self._hub.borrow(self._ref)
-        try:
-            await tail.wait_opened(self._hub.settings.subscribe_timeout_s)
-        except TimeoutError:
-            self._hub.give_back(tail)
-            raise Unavailable("the live link to Redis is down") from None
-        except BaseException:
-            self._hub.give_back(tail)
-            raise
-        return tail
-
-    async def __aexit__(self, *_: object) -> None:
-        self._hub.give_back(self._tail)
-
-
-class Watching:
-    """A viewer under the ticker's care while the block lasts; slim for the same reason."""
-
-    __slots__ = ("_viewer", "_viewers")
-
-    def __init__(self, viewers: set[Watched], viewer: Watched) -> None:
-        self._viewers = viewers
-        self._viewer = viewer
-
-    def __enter__(self) -> None:
-        self._viewers.add(self._viewer)
-
-    def __exit__(self, *_: object) -> None:
-        self._viewers.discard(self._viewer)
-
-
 class Hub:
     """The live side of a gateway."""
 
@@ -130,11 +92,11 @@ class Hub:
         """`redispatch` asks for a worker for a message that nobody works on; any watcher may heal."""
         self.settings = settings
         self.log = log_
-        self.pages = Pages(log_, self._spawn)
+        self.pages = Pages(log_, self.spawn)
         self._redispatch = redispatch
         self._link = Link(resolve, name="hub", on_push=self._on_push, on_read=self._flush, on_up=self._on_up)
         self._tails: dict[bytes, Tail] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._down_since: float | None = None
         self._restored_by = 0.0
@@ -152,7 +114,9 @@ class Hub:
         self._ticker = asyncio.create_task(self._tick_forever(), name="hub-ticker")
 
     async def close(self) -> None:
-        """End all tasks and the link."""
+        """Drop what is still open, and end all tasks and the link."""
+        for viewer in tuple(self.viewers):
+            viewer.abandon()
         tasks = [*self._tasks, *([self._ticker] if self._ticker else [])]
         for task in tasks:
             task.cancel()
@@ -169,46 +133,70 @@ class Hub:
         """How many messages are being tailed."""
         return len(self._tails)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Run `work` in a task of the hub's, which says what fails in it and cancels it when it closes."""
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("hub task failed", exc_info=error)
 
     # -- tails
 
-    def tail(self, ref: MessageRef) -> Borrowed:
-        """Lend the message's tail, subscribed and positioned; the last borrower's leaving ends it.
+    @asynccontextmanager
+    async def tail(self, ref: MessageRef) -> AsyncIterator[Tail]:
+        """Lend the message's tail, as `borrow` does, while the block lasts."""
+        tail = await self.borrow(ref)
+        try:
+            yield tail
+        finally:
+            self.give_back(tail)
 
-        Entering raises `Unavailable` if the live link does not come up in time.
+    async def borrow(self, ref: MessageRef) -> Tail:
+        """Lend the message's tail, subscribed and positioned; the last one to give it back ends it.
+
+        Raises `Unavailable` if the live link does not come up in time.
         """
-        return Borrowed(self, ref)
+        tail = self._take(ref)
+        try:
+            await tail.wait_opened(self.settings.subscribe_timeout_s)
+        except TimeoutError:
+            self.give_back(tail)
+            raise Unavailable("the live link to Redis is down") from None
+        except BaseException:
+            self.give_back(tail)
+            raise
+        return tail
 
-    def borrow(self, ref: MessageRef) -> Tail:
-        """Return the message's tail, for `Borrowed`, which gives it back."""
-        tail = Tail(ref, self.log, self._spawn, self._on_pending)
+    def _take(self, ref: MessageRef) -> Tail:
+        tail = Tail(ref, self.log, self.spawn, self._on_pending)
         tail = self._tails.setdefault(tail.channel_name.encode(), tail)
         tail.borrowers += 1
         if tail.borrowers == 1:
             self._link.post("SUBSCRIBE", tail.channel_name)
-            self._spawn(tail.open())
+            self.spawn(tail.open())
         return tail
 
     def give_back(self, tail: Tail) -> None:
-        """End the tail if nobody else has it."""
+        """Take back what `borrow` has lent, once; end the tail if nobody else has it."""
         tail.borrowers -= 1
         if tail.borrowers == 0:
             del self._tails[tail.channel_name.encode()]
             tail.close()
             self._link.post("UNSUBSCRIBE", tail.channel_name)
 
-    def watching(self, viewer: Watched) -> Watching:
-        """Keep `viewer` under the ticker's care."""
-        return Watching(self.viewers, viewer)
+    @contextmanager
+    def watching(self, viewer: Watched) -> Iterator[None]:
+        """Keep `viewer` under the ticker's care while the block lasts."""
+        self.viewers.add(viewer)
+        try:
+            yield
+        finally:
+            self.viewers.discard(viewer)
 
     @contextmanager
     def listening(self, channel: str, hear: Callable[[], None]) -> Iterator[None]:
@@ -311,24 +299,19 @@ class Hub:
                 tail.heard, tail.heard_at, tail.patience = False, now, 1
             elif not tail.checking and not tail.ended and now - tail.heard_at > silent * tail.patience:
                 tail.checking = True
-                self._spawn(self._check(tail))
+                self.spawn(self._check(tail))
 
     def _watch_link(self, now: float) -> None:
         if self._link.up:
             self._down_since = None
             if not any(task.get_name() == "hub-ping" for task in self._tasks):
-                self._spawn_named(self._ping_link(), "hub-ping")
+                self.spawn(self._ping_link(), name="hub-ping")
             return
         if self._down_since is None:
             self._down_since = now
         if now - self._down_since > self.settings.redis_gone_s:
             for viewer in tuple(self.viewers):
                 viewer.stop("broken")
-
-    def _spawn_named(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
 
     async def _ping_link(self) -> None:
         """A half-open connection brings no pushes and no error; only a question shows it."""

@@ -1,10 +1,11 @@
-"""Owns the way past ASGI to the connection itself: the only module that knows uvicorn's inside.
+"""Owns the way past ASGI to the connection itself: with `gateway.connection`, all that knows uvicorn's inside.
 
-Two things have no word in ASGI. Breaking a connection: a clean end of body means success to every client, so
-what is not the end must break. And writing without waiting: a `send` for each viewer and token costs a
-coroutine each, four times what the bytes cost. So the outermost wrapper notes the server's request cycle in the
-scope; where it is not the one we know, viewers fall back to plain ASGI, and breaking falls back to raising,
-which servers answer by closing the connection without a clean end.
+Three things have no word in ASGI. Breaking a connection: a clean end of body means success to every client, so
+what is not the end must break. Writing without waiting: a `send` for each viewer and token costs a coroutine each,
+four times what the bytes cost. And returning before the end: the calls that the application is made of cost a silent
+viewer more memory than the viewer itself. So the outermost wrapper notes the server's request cycle in the scope;
+where it is not the one we know, viewers fall back to plain ASGI, and breaking falls back to raising, which servers
+answer by closing the connection without a clean end.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from array import array
+from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _KEY = "tailrace.cycle"
+DETACH = "tailrace.detach"
+"""Where in the scope our own server offers to let a response go on without its application's call."""
 LOOK_EVERY_S = 0.02
 STANDS_S = 0.5
 CLOSED_WITHIN_S = 5.0
@@ -44,11 +48,12 @@ class ExposeTransport:
 class Connection:
     """A server's connection during one response."""
 
-    __slots__ = ("_cycle", "_transport")
+    __slots__ = ("_cycle", "_detach", "_transport")
 
-    def __init__(self, cycle: Any) -> None:
+    def __init__(self, cycle: Any, detach: Callable[[Any], Any] | None = None) -> None:
         self._cycle = cycle
         self._transport = cycle.transport
+        self._detach = detach
 
     @property
     def chunked(self) -> bool:
@@ -64,6 +69,24 @@ class Connection:
     def backlog(self) -> int:
         """Bytes written and not yet taken by the socket."""
         return int(self._transport.get_write_buffer_size())  # may be asked of a closed one too
+
+    def detach(self) -> bool:
+        """Have the response go on when the application's call returns; False if the server does not know how.
+
+        From then on the connection is the caller's to end: by a last `send`, or by `close` or `abort`.
+        """
+        if self._detach is None:
+            return False
+        self._cycle, self._detach = self._detach(self._cycle), None
+        return True
+
+    async def send(self, message: Message) -> None:
+        """As the server's own `send`."""
+        await self._cycle.send(message)
+
+    async def wait_closed(self) -> None:
+        """Return once the connection is closed."""
+        await _disconnected(self._cycle.receive)
 
     def push(self, chunks: bytes, bound: int) -> bool:
         """Write whole chunks (`chunk` makes them) without waiting; False, and nothing is written, if more than `bound`
@@ -125,6 +148,10 @@ async def break_off(scope: Scope, receive: Receive) -> None:
     if connection is None:
         raise BrokenOff
     connection.close()
+    await _disconnected(receive)
+
+
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -147,4 +174,4 @@ def connection_of(scope: Scope) -> Connection | None:
     known = all(hasattr(cycle, name) for name in ("transport", "disconnected", "response_started", "keep_alive"))
     if not known or not hasattr(cycle, "chunked_encoding"):
         return None
-    return Connection(cycle)
+    return Connection(cycle, scope.get(DETACH))

@@ -4,11 +4,11 @@ A viewer reads pages of the log at its own pace until nothing lies between its c
 then takes what the tail offers. If its socket does not keep up, its buffer is dropped and it reads the log
 again: slowness costs the log's bandwidth, never the gateway's memory or another viewer's latency.
 
-Tasks: `run` is the connection's own ASGI task. While the viewer is live it sleeps, and what a turn of the loop has
-brought is written at its end, without a task or a coroutine (where the server is one that we know; through ASGI's
-`send` otherwise). The hub's ticker looks after pings and sockets. A connection ends cleanly only after the terminal
-entry (or where its wire says that its stream is over); in every other case it is broken, because clients take a
-clean end for success.
+Tasks: none of its own. `advance` works in whoever's task it is called, until there is nothing to do; while the viewer
+is live, what a turn of the loop has brought is written at its end, without a task or a coroutine (where the server is
+one that we know; through ASGI's `send` otherwise). The hub's ticker looks after pings and sockets. A connection ends
+cleanly only after the terminal entry (or where its wire says that its stream is over); in every other case it is
+broken, because clients take a clean end for success.
 
 `cursor` and the ordinal tell what was handed to the socket, never what still waits here: whatever makes a viewer leave
 the live tail, it goes on behind them.
@@ -17,7 +17,9 @@ the live tail, it goes on behind them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gateway.live.batch import Batch
@@ -81,8 +83,8 @@ class Viewer:
     __slots__ = (
         *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
         *("_pages", "_pending"),
-        *("_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at", "_wake"),
-        *("break_at", "encoder", "last_write", "live", "sending_since", "wire"),
+        *("_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at"),
+        *("break_at", "encoder", "last_write", "live", "on_rouse", "sending_since", "wire"),
     )
 
     def __init__(
@@ -123,7 +125,8 @@ class Viewer:
         self.live = False
         self._over: Over | None = None
         self._stop: Outcome | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self.on_rouse: Callable[[], object] | None = None
+        """Called, once, when there is something to do after `advance` has found nothing."""
         self._loop = asyncio.get_running_loop()
         self._restoring_s = restoring_s
         self._vanished_at: float | None = None
@@ -138,7 +141,7 @@ class Viewer:
     def take(self, batch: Batch, now: float) -> None:
         """Take live bytes: the encoding of everything between our cursor and the batch's last entry."""
         if self._over:
-            return  # its stream is over, and `run` has not noticed yet
+            return  # its stream is over, and nobody has noticed yet
         direct = self._sink.direct
         if direct is None or self._pending:
             self._queue(batch)
@@ -149,7 +152,7 @@ class Viewer:
                 self._over = batch.over
                 self._rouse()
         else:
-            self._fall_behind()  # and `run` waits for the socket before it reads the log again
+            self._fall_behind()  # and `advance` waits for the socket before it reads the log again
 
     def _queue(self, batch: Batch) -> None:
         self._pending.append(batch)
@@ -166,7 +169,7 @@ class Viewer:
     def reattach(self) -> None:
         """The log is not the one we were reading: check our cursor again, from the log."""
         if self._over and not self._pending:
-            return  # it has all of it, and `run` has not noticed yet
+            return  # it has all of it, and nobody has noticed yet
         self._leave_live()
         if not self.wire.stateless and self._ordinal:
             self.stop("broken")  # an ordinal names nothing in another log
@@ -210,8 +213,9 @@ class Viewer:
         return self._sink.gone
 
     def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        rouse, self.on_rouse = self.on_rouse, None
+        if rouse is not None:
+            rouse()
 
     def _fall_behind(self) -> None:
         """Forget what the socket did not take; the log still has it."""
@@ -229,28 +233,47 @@ class Viewer:
         self._pending.clear()
         self._pending_bytes = 0
 
-    # -- the connection's own task
+    # -- in the task of whoever runs it
 
     async def run(self) -> Outcome:
-        """Deliver until the end, a break or the client's leaving; raise `FutureCursor` for a cursor beyond the end."""
-        self._tail.viewers.add(self)
+        """Deliver until the end, a break or the client's leaving; raise as `advance` does."""
+        self.enter()
         try:
-            while self._stop is None:
-                if not self.live:
-                    await self._catch_up()
-                    continue
-                if self._pending or self._line:
-                    await self._flush()
-                elif self._over:
-                    return self._over
-                else:
-                    self._wake = self._loop.create_future()
-                    await self._wake
-            return self._stop
+            while (outcome := await self.advance()) is None:
+                await self.roused()
+            return outcome
         finally:
-            self._tail.leave(self)
-            self._tail.viewers.discard(self)
-            self.live = False  # no ping after the end
+            self.leave()
+
+    def enter(self) -> None:
+        """Have the tail know of us, before the first `advance`."""
+        self._tail.viewers.add(self)
+
+    def leave(self) -> None:
+        """Have the tail forget us, after the last `advance`; once more does no harm."""
+        self._tail.leave(self)
+        self._tail.viewers.discard(self)
+        self.live = False  # no ping after the end
+
+    async def advance(self) -> Outcome | None:
+        """Deliver until it is over, or there is nothing to do: None, and `on_rouse` may be set or `roused` awaited.
+
+        Raises `FutureCursor` for a cursor beyond the end, and `Unavailable` as long as nothing has been sent.
+        """
+        while self._stop is None:
+            if not self.live:
+                await self._catch_up()
+            elif self._pending or self._line:
+                await self._flush()
+            else:
+                return self._over
+        return self._stop
+
+    async def roused(self) -> None:
+        """Wait until there is something to do."""
+        wake: asyncio.Future[None] = self._loop.create_future()
+        self.on_rouse = partial(_wake, wake)
+        await wake
 
     async def _flush(self) -> None:
         data = self._line + b"".join(batch.frames for batch in self._pending)
@@ -372,9 +395,13 @@ class Viewer:
 
     async def _pause(self) -> None:
         """Wait a moment before asking again, telling a long-silent client that we are still here."""
-        self._wake = self._loop.create_future()
         with suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_S):
-                await self._wake
+                await self.roused()
         if self._sink.started and self._loop.time() - self.last_write > STALLED_S:
             await self._write(self.wire.stalled)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -39,13 +39,21 @@ def once_started(request: Request, ref: MessageRef) -> Iterator[None]:
         raise ApiError(503, message, code="still_running", should_retry=named(request), headers=headers) from None
 
 
-async def stream_from(services: Services, ref: MessageRef, wire: str, have: int | None = None) -> ASGIApp:
+async def stream_from(
+    services: Services,
+    ref: MessageRef,
+    wire: str,
+    have: int | None = None,
+    *,
+    on_over: Callable[[], object] | None = None,
+) -> ASGIApp:
     """Return the stream of a message on `wire`, for a client that has `have` events; None: from the beginning.
 
-    The beginning is that of the latest attempt that was begun anew: nobody new is shown void text.
+    The beginning is that of the latest attempt that was begun anew: nobody new is shown void text. `on_over`: as
+    `LogStream` takes it.
     """
     skip = await _fresh(services.log, ref, wire) if have is None else have
-    return LogStream(services.hub, ref, wire=wire, skip=skip, headers=place_headers(ref))
+    return LogStream(services.hub, ref, wire=wire, skip=skip, headers=place_headers(ref), on_over=on_over)
 
 
 async def _fresh(log: Log, ref: MessageRef, wire: str) -> int:

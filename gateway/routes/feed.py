@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.live.expiry import UntilExpiry
 from gateway.live.feed_viewer import FeedViewer, Lines
-from gateway.live.streaming import HttpSink
+from gateway.live.http_sink import HttpSink
 from gateway.live.transport import break_off
 from gateway.protocols.base import SSE_HEADERS
 from gateway.routes.request import context

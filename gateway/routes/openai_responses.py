@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway.access.principal import Principal
 from gateway.delete import delete
@@ -37,7 +38,6 @@ from gateway.services import Services
 from gateway.start import Started, start
 from gateway.stop import stop
 from shared.errors import TooLarge
-from shared.ids import MessageRef
 from shared.jobs import GenerationRequest, encode_request
 from shared.message import Message
 
@@ -86,8 +86,10 @@ async def _created(
 ) -> Response | ASGIApp:
     ref, options = started.ref, asked.options
     if asked.body.stream:
-        inner = StartedStream(await stream_from(services, ref, WIRE, None if started.existed else 0))
-        return inner if options.store else _Unstored(inner, services, ref)
+        # A while after its end was delivered. One whose client leaves before stays until its retention is over.
+        forget = None if options.store else partial(services.forgetter.later, ref)
+        have = None if started.existed else 0
+        return StartedStream(await stream_from(services, ref, WIRE, have, on_over=forget))
     if options.background:
         message: Message | None = (await read_message(services, who, ref)).message
     else:
@@ -117,22 +119,6 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
         # Without the chain its text would have had to come in one body.
         raise TooLarge("the conversation is longer than a request may be; begin a new one")
     return generation
-
-
-class _Unstored:
-    """The stream of a response that shall not be stored: forgotten a while after its end has been delivered.
-
-    One whose client left before stays until its retention is over, and is not to be found by its id after its end.
-    """
-
-    def __init__(self, inner: ASGIApp, services: Services, ref: MessageRef) -> None:
-        self._inner = inner
-        self._services = services
-        self._ref = ref
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._inner(scope, receive, send)
-        self._services.forgetter.later(self._ref)
 
 
 async def _find(request: Request, *, patient: bool = False) -> tuple[Services, Principal, Stored]:

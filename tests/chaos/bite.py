@@ -119,7 +119,7 @@ PLANTED = (
         "end of body on drain",
         "rolls",
         ("I5",),
-        (("gateway/live/streaming.py", "    sink.break_off()\n", "    await sink.finish()\n"),),
+        (("gateway/live/delivery.py", "    sink.break_off()\n", "    await sink.finish()\n"),),
     ),
     Planted(
         "terminal entry before the final message is stored",
