@@ -33,10 +33,6 @@ class HttpSink:
         self._detached = False
 
     @property
-    def backlog(self) -> int:
-        return 0 if self.direct is None else self.direct.backlog
-
-    @property
     def gone(self) -> bool:
         return self._connection is not None and self._connection.gone
 

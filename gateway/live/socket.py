@@ -87,7 +87,6 @@ class SubscriptionSink:
 
     started = True
     direct = None
-    backlog = 0
     gone = False
 
     def __init__(self, session: SocketSession, sub: str) -> None:

@@ -63,7 +63,7 @@ class Connection:
     @property
     def gone(self) -> bool:
         """Whether the client has left or the connection is closing; the transport may not be used then."""
-        return bool(self._cycle.disconnected) or self._transport.is_closing()
+        return bool(self._transport.is_closing())
 
     @property
     def backlog(self) -> int:
@@ -93,7 +93,7 @@ class Connection:
         bytes wait already. What is for a client that has left goes nowhere: watch `gone`.
         """
         transport = self._transport
-        if self._cycle.disconnected or transport.is_closing():
+        if transport.is_closing():
             return True
         if transport.get_write_buffer_size() > bound:
             return False
@@ -171,7 +171,7 @@ def chunk(data: bytes) -> bytes:
 def connection_of(scope: Scope) -> Connection | None:
     """Return the connection, if the server is one that we know."""
     cycle = scope.get(_KEY)
-    known = all(hasattr(cycle, name) for name in ("transport", "disconnected", "response_started", "keep_alive"))
+    known = all(hasattr(cycle, name) for name in ("transport", "response_started", "keep_alive", "receive"))
     if not known or not hasattr(cycle, "chunked_encoding"):
         return None
     return Connection(cycle, scope.get(DETACH))

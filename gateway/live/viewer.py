@@ -39,6 +39,10 @@ Outcome = Literal["ended", "broken", "left"]
 class Direct(Protocol):
     """A way past `send`."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes pushed that the socket has not taken yet."""
+
     def push(self, chunks: bytes, bound: int) -> bool:
         """Hand over whole HTTP chunks without waiting; False if more than `bound` bytes wait already."""
 
@@ -51,10 +55,6 @@ class Sink(Protocol):
     @property
     def direct(self) -> Direct | None:
         """What may be used now instead of `send`, if anything."""
-
-    @property
-    def backlog(self) -> int:
-        """Bytes pushed that the socket has not taken yet."""
 
     @property
     def gone(self) -> bool:
@@ -71,6 +71,8 @@ PAUSE_S = 0.25
 """Between two looks at a log that is away."""
 STALLED_S = 5.0
 """Silence after which a client hears that we wait for the log."""
+
+_NO_BACKLOG = (0, 0.0)
 
 
 class FutureCursor(Exception):
@@ -120,7 +122,7 @@ class Viewer:
         self._bound = buffer_bytes
         self._pending: list[Batch] = []
         self._line = b""
-        self._backlog_seen = (0, 0.0)
+        self._backlog_seen = _NO_BACKLOG
         self._pending_bytes = 0
         self.live = False
         self._over: Over | None = None
@@ -200,12 +202,16 @@ class Viewer:
         """Return for how many seconds the socket has taken nothing of what waits for it."""
         if self.sending_since is not None:
             return now - self.sending_since
-        backlog = self._sink.backlog
-        if backlog == 0 or backlog < self._backlog_seen[0]:
-            self._backlog_seen = (backlog, now)
-        elif backlog > self._backlog_seen[0]:
-            self._backlog_seen = (backlog, self._backlog_seen[1])
-        return now - self._backlog_seen[1] if backlog else 0.0
+        direct = self._sink.direct
+        backlog = 0 if direct is None else direct.backlog
+        seen, since = self._backlog_seen
+        if backlog == 0:
+            self._backlog_seen = _NO_BACKLOG
+            return 0.0
+        if seen == 0 or backlog < seen:
+            since = now
+        self._backlog_seen = (backlog, since)
+        return now - since
 
     @property
     def gone(self) -> bool:

@@ -28,7 +28,6 @@ class _NoSink:
 
     started = True
     direct = None
-    backlog = 0
     gone = False
 
     async def send(self, data: bytes) -> None:

@@ -26,7 +26,6 @@ class Sink:
     """Keeps what is written."""
 
     direct = None
-    backlog = 0
     gone = False
 
     def __init__(self) -> None:

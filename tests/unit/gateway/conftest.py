@@ -23,7 +23,6 @@ QUICK = HubSettings(lease_s=0.6, tick_s=0.05, heartbeat_s=0.2, send_timeout_s=0.
 class Recording:
     """A viewer's socket: keeps whole writes, and takes none while `stuck`."""
 
-    backlog = 0
     gone = False
     direct = None
 
