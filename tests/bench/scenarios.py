@@ -70,6 +70,8 @@ def idle(who: Contender, viewers: int, span: float = 5.0) -> Row:
         _up(it, who, viewers)
         if who.before:
             who.write(it, viewers, 0, 0)
+        elif who.mode == "append":
+            who.write(it, viewers, 0, 60)  # heartbeats, as from any worker
         server = it.pids["server"]
         time.sleep(1.0)
         empty = rss_kb(server)

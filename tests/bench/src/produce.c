@@ -5,6 +5,7 @@
  *   produce -m post    -p 8600                                   HTTP POST to /pub/<stream> (Nchan)
  *   -B n   writes n events to every stream first, as fast as they are taken; -R 0 ends after that
  *   -b n   payloads per append while backfilling (append mode only)
+ *   -R 0 -d n   in append mode: nothing but what keeps the leases, for n seconds
  *
  * Every event is one line of JSON with "seq" (from 1, per stream) and "ts" (wall clock, microseconds), which is what
  * the load client checks. `owned.txt`: the digests of APPEND and EXTEND, then a line per stream: two keys, token, epoch,
@@ -139,10 +140,11 @@ static int payload(char *text, size_t size, long seq)
                     said[seq & 7], seq, now(CLOCK_REALTIME) * 1e6);
 }
 
-static void append(struct stream *s, int batch)
+static void append(struct stream *s, int batch)  /* 0: a heartbeat, if it is due */
 {
     char text[256];
     double at = now(CLOCK_MONOTONIC);
+    if (!batch && at < s->renew_at) return;
     putf("*%d\r\n", (at < s->renew_at ? 3 + 2 + 3 : 3 + 2 + 5) + batch);
     word("EVALSHA"); word(at < s->renew_at ? extend_digest : append_digest); word("2");
     for (int k = 0; k < 2; k++) word(s->keys[k]);
@@ -181,6 +183,16 @@ static void event(int index, int batch)
         int size = snprintf(frame, sizeof frame, "id: %s\ndata: %s\n\n", id, text);
         putf("*3\r\n");
         word("PUBLISH"); word(name); arg(frame, size);
+    }
+}
+
+static void keep_leases(int count_, double seconds)
+{
+    double until = now(CLOCK_MONOTONIC) + seconds;
+    while (now(CLOCK_MONOTONIC) < until) {
+        for (int i = 0; i < count_; i++) append(&streams[i], 0);
+        turn(out_len ? 0 : 1);
+        if (!out_len) usleep(10000);
     }
 }
 
@@ -240,6 +252,7 @@ int main(int argc, char **argv)
         }
     if (backfill) settle();
 
+    if (mode == APPEND && rate == 0) keep_leases(count_, seconds);
     long total = (long)(rate * count_ * seconds), done = 0;
     double begin = now(CLOCK_MONOTONIC), late = 0;
     while (done < total) {
