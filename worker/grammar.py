@@ -15,6 +15,8 @@ from msgspec import UNSET, UnsetType
 from shared import events as ev
 from shared.outline import Outline
 
+_SPOKEN = (ev.TextDelta, ev.ReasoningDelta)
+
 
 class AgentFailed(Exception):
     """Raised when an agent yields `error`: the answer is over, the text is the agent's own."""
@@ -28,16 +30,17 @@ class Grammar:
         self._message_id = message_id
         self._outline = outline
         self._used = {*used, *outline.parts}
-        self._auto: str | None = next(reversed(outline.parts), None)
+        self._auto = next(reversed(outline.parts), "")
+        """The part that bare deltas go to; it may have ended."""
         self._reason: ev.FinishReason | UnsetType = UNSET
         self._metadata: dict[str, Any] = {}
 
     def feed(self, event: ev.Event) -> list[ev.Event]:
         """Return what to write for `event`; raise `AgentFailed`."""
+        if isinstance(event, _SPOKEN):
+            return self._delta(event)
         out: list[ev.Event] = []
         match event:
-            case ev.TextDelta() | ev.ReasoningDelta():
-                self._delta(event, out)
             case ev.TextStart() | ev.ReasoningStart():
                 if event.id and event.id not in self._outline.parts:
                     self._open_step(out)
@@ -92,24 +95,25 @@ class Grammar:
         if not self._outline.in_step:
             self._emit(ev.StartStep(), out)
 
-    def _delta(self, event: ev.TextDelta | ev.ReasoningDelta, out: list[ev.Event]) -> None:
+    def _delta(self, event: ev.TextDelta | ev.ReasoningDelta) -> list[ev.Event]:
         if not event.delta:
-            return
-        is_text = isinstance(event, ev.TextDelta)
-        part_id = event.id
-        if not part_id:
-            part_id = self._auto_part(is_text, out)
-            event = type(event)(part_id, event.delta)
-        elif self._outline.parts.get(part_id) is not is_text:
+            return []
+        kind, part_id = type(event), event.id or self._auto
+        is_text = kind is ev.TextDelta
+        if self._outline.parts.get(part_id) is is_text:  # nearly all there is
+            return [event if event.id else kind(part_id, event.delta)]
+        out: list[ev.Event] = []
+        if not event.id:
+            part_id = self._open_auto(is_text, out)
+        else:
             if part_id in self._outline.parts:
                 self._end(part_id, out)
             self._start(part_id, is_text, out)
-        out.append(event)
+        out.append(kind(part_id, event.delta))
+        return out
 
-    def _auto_part(self, is_text: bool, out: list[ev.Event]) -> str:
-        """Return the open part for bare deltas of this kind, opened anew when the kind changes."""
-        if self._auto is not None and self._outline.parts.get(self._auto) is is_text:
-            return self._auto
+    def _open_auto(self, is_text: bool, out: list[ev.Event]) -> str:
+        """Open a part for bare deltas of this kind, in place of the one for the other kind."""
         self._close_auto(out)
         number = len(self._used)
         while (name := f"{'t' if is_text else 'r'}{number}") in self._used:
@@ -127,14 +131,14 @@ class Grammar:
         self._emit(ev.TextEnd(part_id) if is_text else ev.ReasoningEnd(part_id), out)
 
     def _close_auto(self, out: list[ev.Event]) -> None:
-        if self._auto is not None and self._auto in self._outline.parts:
+        if self._auto in self._outline.parts:
             self._end(self._auto, out)
-        self._auto = None
+        self._auto = ""
 
     def _close_parts(self, out: list[ev.Event]) -> None:
         for closing in self._outline.part_ends():
             self._emit(closing, out)
-        self._auto = None
+        self._auto = ""
 
     def _tool(
         self,

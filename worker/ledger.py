@@ -30,13 +30,12 @@ class OutputLimit(Exception):
 class _Run:
     """Deltas to one part that wait together and will become one entry."""
 
-    __slots__ = ("first", "part", "size", "texts")
+    __slots__ = ("kind", "part", "texts")
 
-    def __init__(self, delta: Delta, part: str, text: str, size: int) -> None:
-        self.first = delta
-        self.part = part
+    def __init__(self, first: Delta) -> None:
+        self.kind = type(first)
+        self.part, text = part_and_text(first)
         self.texts = [text]
-        self.size = size
 
 
 class Ledger:
@@ -58,7 +57,8 @@ class Ledger:
         self._epoch = epoch
         self._own = [marker]
         self._marker_seq = len(prior) + 1
-        self._waiting: list[_Run | bytes] = []
+        self._waiting: list[Delta | _Run | bytes] = []
+        """A delta becomes a run when another joins it."""
         self._longest_delta = max((max_entry - _ENTRY_OVERHEAD) // _LONGEST_ESCAPE, 1)
         self._max_bytes = max_bytes
         self._max_entries = max_entries
@@ -87,43 +87,53 @@ class Ledger:
         Raise `TypeError` for what has no JSON form. An event that is no delta is encoded once more for it; such
         are few, and one may be as large as an agent likes.
         """
-        size = _size(part_and_text(event)[1]) if isinstance(event, Delta) else len(encode(event))
+        size = _size(_text(event)) if isinstance(event, Delta) else len(encode(event))
         if (
             self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
-            or self.last_seq + len(self._waiting) >= self._max_entries
+            or self._marker_seq + len(self._own) + len(self._waiting) > self._max_entries
         ):
             raise OutputLimit
 
     def put(self, event: ev.Event) -> None:
         """Take an event; deltas of a run become one entry. Raise `TypeError` for what has no JSON form."""
         if isinstance(event, Delta):
-            part, text = part_and_text(event)
-            size = _size(text)
-            last = self._waiting[-1] if self._waiting else None
-            if isinstance(last, _Run) and type(last.first) is type(event) and last.part == part:
-                last.texts.append(text)
-                last.size += size
-            else:
-                self._waiting.append(_Run(event, part, text, size))
-            self.waiting_bytes += size
+            if not (self._waiting and self._join(event)):
+                self._waiting.append(event)
+            self.waiting_bytes += _size(_text(event))
         else:
             payload = encode(event)
             self._waiting.append(payload)
             self.waiting_bytes += len(payload)
 
+    def _join(self, event: Delta) -> bool:
+        """Join a delta to what waits last, if that is to the same part; return whether it was."""
+        last = self._waiting[-1]
+        if isinstance(last, bytes):
+            return False
+        part, text = part_and_text(event)
+        run = last if isinstance(last, _Run) else _Run(last)
+        if run.kind is not type(event) or run.part != part:
+            return False
+        run.texts.append(text)
+        self._waiting[-1] = run
+        return True
+
     def encode(self) -> None:
         """Give everything that waits its seq and bytes."""
         waiting, self._waiting = self._waiting, []
         self.waiting_bytes = 0
-        start = len(self._own)
         for item in waiting:
             if isinstance(item, bytes):
-                self._own.append(item)
-            elif len(item.texts) == 1 and item.size <= self._longest_delta:
-                self._own.append(encode(item.first))
+                self._add(item)
+            elif isinstance(item, Delta) and len(_text(item)) <= self._longest_delta:
+                self._add(encode(item))
             else:
-                self._own.extend(self._pieces(item))
-        self._encoded_bytes += sum(map(len, self._own[start:]))
+                for piece in self._pieces(item if isinstance(item, _Run) else _Run(item)):
+                    self._add(piece)
+
+    def _add(self, raw: bytes) -> None:
+        self._own.append(raw)
+        self._encoded_bytes += len(raw)
 
     def unsent(self, acked: int, most_bytes: int | None) -> list[bytes]:
         """Return encoded entries after `acked`, up to `most_bytes` (but one at least); all if None."""
@@ -177,7 +187,7 @@ class Ledger:
     def _pieces(self, run: _Run) -> Iterator[bytes]:
         text = run.texts[0] if len(run.texts) == 1 else "".join(run.texts)
         for start in range(0, len(text), self._longest_delta):
-            yield encode(type(run.first)(run.part, text[start : start + self._longest_delta]))
+            yield encode(run.kind(run.part, text[start : start + self._longest_delta]))
 
 
 def encode(event: ev.Event) -> bytes:
@@ -197,6 +207,10 @@ def _scrubbed(event: ev.Event) -> ev.Event:
         return [scrub(item) for item in value] if isinstance(value, list | tuple) else value
 
     return type(event)(**{key: scrub(value) for key, value in msgspec.structs.asdict(event).items()})
+
+
+def _text(delta: Delta) -> str:
+    return delta.input_text_delta if isinstance(delta, ev.ToolInputDelta) else delta.delta
 
 
 def _size(text: str) -> int:
