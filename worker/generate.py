@@ -1,4 +1,4 @@
-"""Owns one attempt at one message: upstream -> grammar -> writer -> end. Knows neither the queue nor the SDK.
+"""Owns one attempt at one message: upstream -> inlet -> writer -> end. Knows neither the queue nor the SDK.
 
 Tasks: the pump (reads the upstream) and the sender (`Writer.run`); both are started and cancelled by `run`, which the
 supervisor owns. Whatever cuts the attempt short arrives as one interrupt, the first one counts: a stop, a lost lease,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,12 +23,12 @@ from shared.log.types import Ownership
 from shared.log.usage import usage_metadata
 from shared.models import ModelSpec
 from shared.orphans import have_cancelled
-from shared.outline import Outline
 from worker.failpoints import failpoint
-from worker.grammar import AgentFailed, Grammar
+from worker.grammar import AgentFailed
+from worker.inlet import Inlet
 from worker.ledger import OutputLimit
 from worker.metrics import Metrics
-from worker.recovery import Plan, Rebase, Skip, continuation
+from worker.recovery import Plan, continuation
 from worker.sender import NotOurs, Signal
 from worker.tasks import end_task
 from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
@@ -82,18 +81,15 @@ class Generation:
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._interrupted: asyncio.Future[Cause] = self._loop.create_future()
-        self._began = self._progress = self._loop.time()
-        self._first_token = False
-        self._spending = plan.spending()
-        self._unlogged_usage = False
-        self._grammar = Grammar(own.ref.message_id, plan.outline, plan.parts)
-        self._skip: Skip | None = None
+        self._began = self._loop.time()
         self.writer: Writer  # set by `use`, since the two need each other
+        self._inlet: Inlet
         self.context: AgentContext
 
     def use(self, writer: Writer, context: AgentContext) -> None:
         """Give the attempt its writer and its upstream's context, before `run`."""
         self.writer = writer
+        self._inlet = Inlet(self.own.ref.message_id, self._plan, writer, self._parts.metrics)
         self.context = context
 
     @property
@@ -129,19 +125,16 @@ class Generation:
         elif lease.beat_due(now):
             self.writer.beat()
         if self.writer.full:
-            self._progress = now  # it is Redis that is slow, not the upstream
+            self._inlet.progress = now  # it is Redis that is slow, not the upstream
         if now - self._began > self._deadlines.total_s:
             self.interrupt("deadline")
-        limit = self._deadlines.silence_s if self._first_token else self._deadlines.first_token_s
-        if now - self._progress > limit:
+        limit = self._deadlines.silence_s if self._inlet.begun else self._deadlines.first_token_s
+        if now - self._inlet.progress > limit:
             self.interrupt("silent")
 
     def add_usage(self, usage: ev.Usage) -> None:
         """Count tokens of one model call."""
-        self._spending.add(usage)
-        self._unlogged_usage = True
-        self._parts.metrics.tokens.labels("input").inc(usage.input_tokens)
-        self._parts.metrics.tokens.labels("output").inc(usage.output_tokens)
+        self._inlet.add_usage(usage)
 
     async def run(self) -> str:
         """Drive the attempt to its end and return what became of it, for the metrics.
@@ -196,7 +189,7 @@ class Generation:
                 return "fenced"
             case "cut_off" | "drain":
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
-                self._log_usage()
+                self._inlet.log_usage()
                 try:
                     # A drain is nobody's fault. All else counts: a Redis or a worker that flaps would pay for ever.
                     await self.writer.release(refund=cause == "drain")
@@ -224,16 +217,16 @@ class Generation:
         return meta is not None and meta.stop is not None
 
     async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
-        usage = self._spending.known()
+        usage = self._inlet.spending.known()
         if self._plan.ended is not None:
             state = self._plan.ended
             error = failure("upstream_error") if state == "failed" else None
         elif state == "done":
-            for event in self._grammar.finish(usage_metadata(usage) if usage else {}):
+            for event in self._inlet.grammar.finish(usage_metadata(usage) if usage else {}):
                 self.writer.put(event)
         else:
-            closing = self._grammar.break_off()
-            if self._skip is not None and not self._skip.over:  # the grammar is still behind the log
+            closing = self._inlet.grammar.break_off()
+            if self._inlet.behind:
                 closing = self._plan.outline.endings(self.own.ref.message_id)
             for event in (*closing, *last_words(state, error)):
                 self.writer.put(event)
@@ -279,61 +272,26 @@ class Generation:
             try:
                 return await go_on(upstream, plan)
             except UpstreamError as error:
-                if error.code != "upstream_rejected" or self._first_token:
+                if error.code != "upstream_rejected" or self._inlet.begun:
                     raise
             if plan.mode == "continue":
                 self._parts.unfit_for_prefill.add(self._request.model)
             log.warning("upstream does not go on, restarting", extra={**self.fields, "mode": plan.mode})
-            self._restart("upstream_error")
+            self.context.upstream_id = ""
+            self._inlet.restart("upstream_error")
         elif plan.mode == "restart":
             if plan.upstream_id and isinstance(upstream, CancelsRuns):
                 await upstream.cancel_run(plan.upstream_id, self.context.headers)
-            self._restart(plan.reason)
-        await self._drain_upstream(upstream, self._request, None)
+            self._inlet.restart(plan.reason)
+        await upstream(self._request, self.context, self._inlet)
 
     async def _continue(self, upstream: Upstream, plan: Plan) -> None:
         assert self._parts.spec is not None
         request, shown = continuation(self._request, self._parts.spec, plan.partial)
-        await self._drain_upstream(upstream, request, Rebase(shown))
+        self._inlet.expect_rest(shown)
+        await upstream(request, self.context, self._inlet)
 
     async def _reattach(self, upstream: Upstream, plan: Plan) -> None:
-        # The replay begins at the beginning, and so does its grammar; what the log has is left out behind it.
-        self._grammar = Grammar(self.own.ref.message_id, Outline())
-        self._skip = Skip(plan.content)
+        self._inlet.expect_replay(plan.content)
         self.context.upstream_id = plan.upstream_id
-        await self._drain_upstream(upstream, self._request, None)
-
-    def _restart(self, reason: str) -> None:
-        self._skip = None
-        self.context.upstream_id = ""
-        self._log_usage()
-        reset = ev.Reset(1, reason)
-        self._spending.apply(reset)
-        self.writer.put(reset)
-        self._grammar = Grammar(self.own.ref.message_id, Outline())
-
-    def _log_usage(self) -> None:
-        """Have the log say what was reported since it last did: whoever takes over goes on counting from there."""
-        if self._unlogged_usage:
-            self._unlogged_usage = False
-            self.writer.put(ev.UsageSoFar(self._spending.total))
-
-    async def _drain_upstream(self, upstream: Upstream, request: GenerationRequest, rebase: Rebase | None) -> None:
-        writer, feed, counter = self.writer, self._grammar.feed, self._parts.metrics.events
-        time = self._loop.time
-        async with aclosing(upstream(request, self.context)) as events:
-            async for event in events:
-                self._progress = time()
-                self._first_token = self._first_token or not isinstance(event, ev.Upstream)
-                counter.value += 1
-                if rebase is not None:
-                    event = rebase.feed(event)
-                writer.ledger.check_room(event)
-                for written in feed(event):
-                    fresh = written if self._skip is None else self._skip.feed(written)
-                    if fresh is not None:
-                        if self._unlogged_usage:
-                            self._log_usage()
-                        writer.put(fresh)
-                if writer.full:
-                    await writer.wait_room()
+        await upstream(self._request, self.context, self._inlet)

@@ -177,7 +177,7 @@ PLANTED = (
         "begun anew without a reset",
         "kills",
         ("I5", "I3"),
-        (("worker/generate.py", "        self.writer.put(reset)\n", ""),),
+        (("worker/inlet.py", "        self._writer.put(reset)\n", ""),),
     ),
     Planted(
         "an upstream's broken stream taken for its end",

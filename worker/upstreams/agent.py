@@ -1,16 +1,33 @@
-"""Owns loading a user's own agent: an async generator function named by a dotted path."""
+"""Owns a user's own agent: an async generator function named by a dotted path, called as an upstream."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import cast
 
-from worker.upstreams.base import Upstream
+from shared.jobs import GenerationRequest
+from worker.upstreams.base import AgentContext, AgentFunction, Sink
 
 
-def load_agent(path: str) -> Upstream:
-    """Return the function `package.module:name`; raise `ValueError` saying why if there is none.
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as an `Upstream`."""
+
+    function: AgentFunction
+
+    async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
+        """Give the sink what the agent yields; raise what it raises."""
+        async with aclosing(self.function(request, context)) as events:
+            async for event in events:
+                if (room := sink.take((event,))) is not None:
+                    await room
+
+
+def load_agent(path: str) -> Agent:
+    """Return the agent `package.module:name`; raise `ValueError` saying why if there is none.
 
     Its signature is `async def agent(request: GenerationRequest, context: AgentContext) -> AsyncIterator[Event]`
     with `yield` inside. What it raises ends the message with `agent_error`.
@@ -25,4 +42,4 @@ def load_agent(path: str) -> Upstream:
     call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004 - an object may be one
     if not inspect.isasyncgenfunction(call):
         raise ValueError(f"agent {path} must be an async generator function (async def with yield)")
-    return cast(Upstream, found)
+    return Agent(cast(AgentFunction, found))

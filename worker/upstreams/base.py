@@ -1,9 +1,9 @@
-"""Owns what every upstream has in common: the shape of a generation, its context and its errors."""
+"""Owns what every upstream has in common: the shape of a generation, its sink, its context and its errors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import uuid4
@@ -87,12 +87,40 @@ class CancelsRuns(Protocol):
         ...
 
 
-class Upstream(Protocol):
-    """An async generator function of events. Closing the generator closes the upstream call.
+class Sink(Protocol):
+    """Where an upstream's events go."""
 
-    It may yield bare deltas (id ""): the grammar opens, names and closes parts, steps and the answer. Without a
-    `Finish` the answer counts as finished with reason `stop` once the generator ends by itself.
+    @property
+    def begun(self) -> bool:
+        """Whether a token has come: anything but the upstream's name for the answer."""
+        ...
+
+    def take(self, events: Sequence[Event], /) -> Awaitable[None] | None:
+        """Take events; return what must be awaited before more is read, or None. What it raises ends the answer.
+
+        Bare deltas (id "") may be among them: the grammar opens, names and closes parts, steps and the answer.
+        """
+        ...
+
+
+async def give(sink: Sink, events: Sequence[Event]) -> None:
+    """Have `sink` take `events` and wait for its room; where there is one token after another, do so in place."""
+    if events and (room := sink.take(events)) is not None:
+        await room
+
+
+class Upstream(Protocol):
+    """Gives an answer, event by event, to a sink. Cancelling it closes the upstream call.
+
+    It pushes because a token's turn through nested generators costs more than all that is done with it. Without a
+    `Finish` the answer counts as finished with reason `stop` once the call returns.
     """
+
+    async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink, /) -> None: ...
+
+
+class AgentFunction(Protocol):
+    """What users write: an async generator function of an answer's events. It is closed to cancel it."""
 
     def __call__(self, request: GenerationRequest, context: AgentContext, /) -> AsyncGenerator[Event, None]: ...
 

@@ -18,7 +18,7 @@ import openai
 from shared.events import Event
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
-from worker.upstreams.base import AgentContext, UpstreamError
+from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
 from worker.upstreams.chat_events import ChatEvents
 from worker.upstreams.failures import from_sdk
 from worker.upstreams.reading import body_of
@@ -40,33 +40,30 @@ class ChatCompletions:
     client: openai.AsyncOpenAI
     budget: RetryBudget
 
-    def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
-        """Yield the answer; raise `UpstreamError` if it cannot be had or breaks."""
+    async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
+        """Give the answer to `sink`; raise `UpstreamError` if it cannot be had or breaks."""
         fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
-        return with_retries(lambda: self._once(request, context), self.budget, fields)
+        await with_retries(lambda: self._once(request, context, sink), sink, self.budget, fields)
 
-    async def _once(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
+    async def _once(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         chunks, splitter = ChatEvents(), SseSplitter()
         try:
             async with self._body_of_call(request, context) as pieces:
                 async for piece in pieces:
                     for data in splitter.feed(piece):
-                        for event in _read(chunks, data):
-                            yield event
+                        if (events := chunks.feed(data)) and (room := sink.take(events)) is not None:
+                            await room
                     if chunks.finished or chunks.done:
                         break
                 else:
                     for data in splitter.close():
-                        for event in _read(chunks, data):
-                            yield event
+                        await give(sink, chunks.feed(data))
                 if chunks.finished and not chunks.done:
-                    for event in await _trailer(pieces, splitter, chunks):
-                        yield event
+                    await give(sink, await _trailer(pieces, splitter, chunks))
         finally:
             if chunks.usage is not None:
                 context.add_usage(chunks.usage)
-        for event in chunks.close():
-            yield event
+        await give(sink, chunks.close())
 
     @asynccontextmanager
     async def _body_of_call(
@@ -97,18 +94,6 @@ class ChatCompletions:
         return body
 
 
-def _read(chunks: ChatEvents, data: bytes) -> list[Event]:
-    """Return what one event's data says. What breaks after the model's last word breaks nothing."""
-    if chunks.done:
-        return []
-    try:
-        return chunks.feed(data)
-    except UpstreamError:
-        if not chunks.finished:
-            raise
-        return []
-
-
 async def _trailer(pieces: AsyncGenerator[bytes, None], splitter: SseSplitter, chunks: ChatEvents) -> list[Event]:
     """Read on after the model's last word, for usage; what breaks there breaks nothing. Returns late content."""
     late: list[Event] = []
@@ -116,9 +101,9 @@ async def _trailer(pieces: AsyncGenerator[bytes, None], splitter: SseSplitter, c
         async with asyncio.timeout(TRAILER_S):
             async for piece in pieces:
                 for data in splitter.feed(piece):
-                    late += _read(chunks, data)
+                    late += chunks.feed(data)
                 if chunks.done:
                     return late
             for data in splitter.close():
-                late += _read(chunks, data)
+                late += chunks.feed(data)
     return late

@@ -78,18 +78,23 @@ class ChatEvents:
         return self.reason is not None
 
     def feed(self, data: bytes) -> list[ev.Event]:
-        """Return what one event's data says; raise `UpstreamError` if it is an error or not a chunk at all."""
-        if data.startswith(DONE):
+        """Return what one event's data says; raise `UpstreamError` if it is an error or not a chunk at all.
+
+        What breaks after the model's last word breaks nothing, and nothing counts behind `[DONE]`.
+        """
+        if self.done or data.startswith(DONE):
             self.done = True
             return []
-        if not data.strip():
-            return []
-        chunk = self._decode(data)
-        if chunk.usage is not None:
-            self.usage = read_usage(chunk.usage) or self.usage
-        if chunk.choices:
-            return self._choice(chunk.choices[0])
-        self._raise_error(chunk)
+        try:
+            chunk = self._decode(data)
+            if chunk.usage is not None:
+                self.usage = read_usage(chunk.usage) or self.usage
+            if chunk.choices:
+                return self._choice(chunk.choices[0])
+            self._raise_error(chunk)
+        except UpstreamError:
+            if data.strip() and not self.finished:
+                raise
         return []
 
     def close(self) -> list[ev.Event]:
@@ -133,9 +138,10 @@ class ChatEvents:
             return []
         content = delta.content
         out: list[ev.Event] = []
-        thought = _reasoning(delta)
-        if thought:
-            out.append(ev.ReasoningDelta("", thought))
+        if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
+            thought = _reasoning(delta)
+            if thought:
+                out.append(ev.ReasoningDelta("", thought))
         if content:
             if isinstance(content, list):
                 _parts(content, out)

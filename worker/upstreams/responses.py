@@ -10,17 +10,17 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
 
-from shared.events import Event, Upstream
+from shared.events import Upstream
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
-from worker.upstreams.base import AgentContext, UpstreamError
+from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
 from worker.upstreams.failures import from_sdk
 from worker.upstreams.reading import body_of
 from worker.upstreams.responses_events import ResponsesEvents
@@ -44,24 +44,21 @@ class Responses:
     client: openai.AsyncOpenAI
     budget: RetryBudget
 
-    def __call__(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
-        """Yield the answer; with `context.upstream_id` that of the run of this name, from its beginning.
+    async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
+        """Give the answer to `sink`; with `context.upstream_id` that of the run of this name, from its beginning.
 
         Raises `UpstreamError` if it cannot be had or breaks.
         """
         fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
-        return with_retries(lambda: self._run(request, context), self.budget, fields)
+        await with_retries(lambda: self._run(request, context, sink), sink, self.budget, fields)
 
-    async def _run(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Event, None]:
-        reader = ResponsesEvents()
-        reader.response_id = context.upstream_id
+    async def _run(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
+        reader = ResponsesEvents(context.upstream_id, tells_id=self.spec.background)
         try:
-            async with aclosing(self._read(request, reader, context)) as events:
-                async for event in events:
-                    if self.spec.background or not isinstance(event, Upstream):
-                        yield event
-            for event in reader.close():
-                yield event
+            if reader.response_id:
+                await give(sink, [Upstream(reader.response_id)])
+            await self._read(request, reader, context, sink)
+            await give(sink, reader.close())
         finally:
             if reader.usage is not None:
                 context.add_usage(reader.usage)
@@ -71,21 +68,17 @@ class Responses:
                     context.orphan = ""
 
     async def _read(
-        self, request: GenerationRequest, reader: ResponsesEvents, context: AgentContext
-    ) -> AsyncGenerator[Event, None]:
+        self, request: GenerationRequest, reader: ResponsesEvents, context: AgentContext, sink: Sink
+    ) -> None:
         """Read to the end of the run, attaching to it again when the connection breaks, as often as may be."""
-        if reader.response_id:
-            yield Upstream(reader.response_id)
         breaks = 0
         while True:
             attached = reader.response_id
             try:
-                async with aclosing(self._data(request, context, attached, reader.number)) as stream:
-                    async for data in stream:
-                        for event in reader.feed(data):
-                            yield event
-                        if reader.finished:
-                            return
+                async with self._body_of_call(request, context, attached, reader.number) as pieces:
+                    await _drain(pieces, reader, sink)
+                if reader.finished:
+                    return
                 raise UpstreamError("upstream_interrupted", retryable=True)
             except UpstreamError as error:
                 breaks += 1
@@ -95,10 +88,10 @@ class Responses:
             log.info("attaching to the upstream's run again", extra={"breaks": breaks})
             await asyncio.sleep(min(self.budget.first_pause_s * breaks, self.budget.longest_pause_s))
 
-    async def _data(
+    @asynccontextmanager
+    async def _body_of_call(
         self, request: GenerationRequest, context: AgentContext, attach: str, after: int
-    ) -> AsyncGenerator[bytes, None]:
-        splitter = SseSplitter()
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
         api, headers = self.client.responses.with_streaming_response, context.headers
         try:
             if attach:
@@ -113,11 +106,7 @@ class Responses:
                     extra_headers=headers,
                 )
             async with call as response, body_of(response) as pieces:
-                async for piece in pieces:
-                    for data in splitter.feed(piece):
-                        yield data
-            for data in splitter.close():
-                yield data
+                yield pieces
         except EventTooLong:
             raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
         except _BROKEN as error:
@@ -150,3 +139,16 @@ class Responses:
             log.warning("upstream's run not cancelled", extra={"reason": type(error).__name__})
             return False
         return True
+
+
+async def _drain(pieces: AsyncGenerator[bytes, None], reader: ResponsesEvents, sink: Sink) -> None:
+    """Read a body to the response's end, or to its own."""
+    splitter = SseSplitter()
+    async for piece in pieces:
+        for data in splitter.feed(piece):
+            if (events := reader.feed(data)) and (room := sink.take(events)) is not None:
+                await room
+            if reader.finished:
+                return
+    for data in splitter.close():
+        await give(sink, reader.feed(data))

@@ -23,8 +23,10 @@ _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "conte
 class ResponsesEvents:
     """Reads the events of one response. The same events give the same result, so that a replay can be matched."""
 
-    def __init__(self) -> None:
-        self.response_id = ""
+    def __init__(self, response_id: str, *, tells_id: bool) -> None:
+        """`response_id`: known from before, or empty; `tells_id`: whether one that was not is worth an event."""
+        self.response_id = response_id
+        self._tells_id = tells_id
         self.number = -1
         """The highest sequence number seen."""
         self.reason: ev.FinishReason | None = None
@@ -95,7 +97,7 @@ class ResponsesEvents:
     def _opening(self, event: dict[str, Any]) -> list[ev.Event]:
         response = event.get("response")
         known, self.response_id = self.response_id, _text_of(response, "id") or self.response_id
-        return [ev.Upstream(self.response_id)] if self.response_id and not known else []
+        return [ev.Upstream(self.response_id)] if self._tells_id and self.response_id and not known else []
 
     def _text(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         self._told.add((event.get("item_id"), event.get("content_index")))

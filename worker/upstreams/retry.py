@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from shared.events import Event, Upstream
-from worker.upstreams.base import UpstreamError
+from worker.upstreams.base import Sink, UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +24,9 @@ class RetryBudget:
 
 
 async def with_retries(
-    call: Callable[[], AsyncGenerator[Event, None]], budget: RetryBudget, fields: dict[str, object]
-) -> AsyncGenerator[Event, None]:
-    """Yield what `call()` yields, calling again while it fails before its first token in a way that may pass.
+    call: Callable[[], Awaitable[None]], sink: Sink, budget: RetryBudget, fields: dict[str, object]
+) -> None:
+    """Await `call()`, again while it fails before `sink` has its first token, in a way that may pass.
 
     After the first token an error is the caller's: half an answer cannot be called back. `fields` go into the log.
     """
@@ -36,16 +34,11 @@ async def with_retries(
     end = loop.time() + budget.within_s
     pause = budget.first_pause_s
     for failures in range(budget.times + 1):
-        begun = False
         try:
-            async with aclosing(call()) as events:
-                async for event in events:
-                    begun = begun or not isinstance(event, Upstream)
-                    yield event
-            return
+            return await call()
         except UpstreamError as error:
             wait = pause * random.uniform(0.5, 1.0) if error.retry_after_s is None else error.retry_after_s
-            if begun or not error.retryable or failures == budget.times or loop.time() + wait > end:
+            if sink.begun or not error.retryable or failures == budget.times or loop.time() + wait > end:
                 raise
             log.info("upstream call repeated", extra={**fields, "code": error.code, "status": error.status})
         await asyncio.sleep(wait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -16,12 +16,27 @@ from worker.upstreams.base import AgentContext
 from worker.upstreams.config import Upstreams
 
 
+class Kept:
+    """A sink that keeps what it takes, and always has room."""
+
+    def __init__(self) -> None:
+        self.events: list[ev.Event] = []
+
+    @property
+    def begun(self) -> bool:
+        return not all(isinstance(event, ev.Upstream) for event in self.events)
+
+    def take(self, events: Sequence[ev.Event]) -> Awaitable[None] | None:
+        self.events += events
+        return None
+
+
 class Caller:
     """Calls upstreams as an attempt would and keeps what they said."""
 
     def __init__(self) -> None:
         self.usage = ev.Usage()
-        self.events: list[ev.Event] = []
+        self.kept = Kept()
         self.context: AgentContext
         self._open: list[Upstreams] = []
 
@@ -37,9 +52,12 @@ class Caller:
         """Run one generation to its end; `events` keeps what came before an error."""
         request = GenerationRequest("m", messages or [{"role": "user", "content": "hi"}], params)
         self.context = self.make_context()
-        async for event in upstream(request, self.context):
-            self.events.append(event)
+        await upstream(request, self.context, self.kept)
         return self.events
+
+    @property
+    def events(self) -> list[ev.Event]:
+        return self.kept.events
 
     def make_context(self, **more: Any) -> AgentContext:
         def report(usage: ev.Usage) -> None:

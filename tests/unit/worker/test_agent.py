@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from worker.upstreams.agent import load_agent
+from worker.upstreams.agent import Agent, load_agent
 
 
-class Agent:
+class Callable:
     """An object may be an agent too."""
 
     async def __call__(self, request: object, context: object):  # type: ignore[no-untyped-def]
@@ -22,13 +22,13 @@ async def coroutine(request: object, context: object) -> None:
     """Not a generator."""
 
 
-instance = Agent()
+instance = Callable()
 HERE = "tests.unit.worker.test_agent"
 
 
 @pytest.mark.parametrize("name", ["generator", "instance"])
 def test_async_generator_functions_and_objects_are_agents(name: str) -> None:
-    assert load_agent(f"{HERE}:{name}") is globals()[name]
+    assert load_agent(f"{HERE}:{name}") == Agent(globals()[name])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from worker.metrics import Metrics
 from worker.recovery import Plan
 from worker.sender import WriterLimits
 from worker.supervisor import Supervisor
-from worker.upstreams.base import AgentContext, Upstream
+from worker.upstreams.agent import Agent
+from worker.upstreams.base import AgentContext, AgentFunction
 from worker.writer import Writer
 
 
@@ -45,13 +46,13 @@ async def short(request: GenerationRequest, context: AgentContext) -> AsyncGener
     yield ev.TextDelta("", "all")
 
 
-async def attempt(log: Log, link: Link, ref: MessageRef, upstream: Upstream = silent) -> Generation:
+async def attempt(log: Log, link: Link, ref: MessageRef, agent: AgentFunction = silent) -> Generation:
     """Create and claim `ref` and return an attempt at it."""
     await created(log, ref)
     entries = await log.read_all(ref)
     own = await claim(log, ref)
     metrics = Metrics()
-    parts = Parts(log, Dispatcher(link), metrics, upstream, None, set())
+    parts = Parts(log, Dispatcher(link), metrics, Agent(agent), None, set())
     generation = Generation(
         own, GenerationRequest("m", []), Plan("first", "start", entries, []), parts, Deadlines(9, 9, 9)
     )

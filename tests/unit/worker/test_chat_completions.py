@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from contextlib import aclosing
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from shared import events as ev
 from shared.jobs import GenerationRequest
 from tests.support.wait import wait_until
-from tests.unit.worker.conftest import Caller, said, thought
+from tests.unit.worker.conftest import Caller, Kept, said, thought
 from tests.unit.worker.raw_server import DONE, HEAD, STOP, chunk, raw_server, sse, status
+from worker.ledger import OutputLimit
 from worker.upstreams.base import UpstreamError
 
 HELLO = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo ü€😀"})]
@@ -307,13 +308,53 @@ async def test_parameters_pass_through_and_ours_cannot_be_overridden(caller: Cal
     assert b"authorization: bearer sk-test-0123456789" in server.requests[0].lower()
 
 
-async def test_closing_the_generator_closes_the_connection(caller: Caller) -> None:
+class Refusing(Kept):
+    """A sink that takes nothing."""
+
+    def take(self, events: Sequence[ev.Event]) -> None:
+        raise OutputLimit
+
+
+class Narrow(Kept):
+    """A sink that has room for one thing at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = asyncio.Event()
+
+    def take(self, events: Sequence[ev.Event]) -> Awaitable[None]:
+        super().take(events)
+        self.room.clear()
+        return self._wait()
+
+    async def _wait(self) -> None:
+        await self.room.wait()
+
+
+REQUEST = GenerationRequest("m", [{"role": "user", "content": "hi"}])
+
+
+async def test_a_sink_that_takes_no_more_ends_the_call_and_is_not_asked_again(caller: Caller) -> None:
     async with raw_server(whole(*HELLO), hold_open=True) as server:
-        upstream = caller.upstream(server.url)
-        request = GenerationRequest("m", [{"role": "user", "content": "hi"}])
-        async with aclosing(upstream(request, caller.make_context())) as events:
-            assert await anext(events)
+        with pytest.raises(OutputLimit):
+            await caller.upstream(server.url)(REQUEST, caller.make_context(), Refusing())
         await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
+        assert len(server.requests) == 1
+
+
+async def test_nothing_is_given_to_a_sink_without_room(caller: Caller) -> None:
+    sink = Narrow()
+    async with raw_server(whole(*HELLO, STOP, DONE)) as server:
+        call = asyncio.create_task(caller.upstream(server.url)(REQUEST, caller.make_context(), sink))
+        for so_far in ("Hel", "Hello ü€😀"):
+            await wait_until(lambda: not sink.room.is_set() and bool(sink.events))
+            assert said(sink.events) == so_far
+            sink.room.set()
+            await wait_until(lambda: not sink.room.is_set())
+        sink.room.set()
+        async with asyncio.timeout(5):
+            await call
+    assert isinstance(sink.events[-1], ev.Finish)
 
 
 async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(caller: Caller) -> None:

@@ -25,6 +25,7 @@ from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import Plan
 from worker.sender import WriterLimits
+from worker.upstreams.agent import Agent
 from worker.upstreams.base import AgentContext
 from worker.writer import Writer
 
@@ -53,7 +54,7 @@ async def generation(log: Log, link: Link, ref: MessageRef, upstream: Any) -> Ge
     entries: list[Entry] = await log.read_all(ref)
     own = await claim(log, ref, lease_ms=LEASE_MS)
     metrics = Metrics()
-    parts = Parts(log, Dispatcher(link), metrics, upstream, ModelSpec(name="m"), set())
+    parts = Parts(log, Dispatcher(link), metrics, Agent(upstream), ModelSpec(name="m"), set())
     plan = Plan("first", "start", entries, [entry.event for entry in entries])
     made = Generation(own, REQUEST, plan, parts, Deadlines(60, 60, 60))
     ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=1_000_000, max_entries=1_000)

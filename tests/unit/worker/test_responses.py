@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from shared import events as ev
 from shared.jobs import GenerationRequest
 from tests.support.wait import wait_until
-from tests.unit.worker.conftest import Caller, said, thought
+from tests.unit.worker.conftest import Caller, Kept, said, thought
 from tests.unit.worker.raw_server import HEAD, raw_server, sse, status
 from worker.upstreams.base import UpstreamError
 from worker.upstreams.responses_input import responses_body
@@ -156,8 +155,9 @@ async def test_a_run_that_was_cancelled_upstream_is_not_attached_to_again(caller
 async def test_a_run_known_from_before_is_attached_to_from_its_beginning(caller: Caller) -> None:
     async with raw_server([HEAD, CREATED, text("x", 1), COMPLETED]) as server:
         upstream = caller.upstream(server.url, kind="responses", background=True)
-        events = [e async for e in upstream(REQUEST, caller.make_context(upstream_id="resp_1"))]
-    assert said(events) == "x"
+        sink = Kept()
+        await upstream(REQUEST, caller.make_context(upstream_id="resp_1"), sink)
+    assert said(sink.events) == "x"
     assert server.requests[0].startswith(b"GET /v1/responses/resp_1?stream=true")
     assert b"starting_after" not in server.requests[0]
 
@@ -167,7 +167,7 @@ async def test_a_run_that_is_gone_is_a_refusal(caller: Caller) -> None:
         upstream = caller.upstream(server.url, kind="responses", background=True)
         context = caller.make_context(upstream_id="resp_1", keep_upstream=True)
         with pytest.raises(UpstreamError) as caught:
-            [e async for e in upstream(REQUEST, context)]
+            await upstream(REQUEST, context, Kept())
     assert caught.value.code == "upstream_rejected"
 
 
@@ -176,9 +176,11 @@ async def test_a_background_run_is_cancelled_when_nobody_will_attach_to_it(calle
     async with raw_server([HEAD, CREATED, text("x", 1)], hold_open=True) as server:
         upstream = caller.upstream(server.url, kind="responses", background=True)
         context = caller.make_context(keep_upstream=keep)
-        async with asyncio.timeout(5), aclosing(upstream(REQUEST, context)) as events:
-            async for _ in events:
-                break
+        sink = Kept()
+        call = asyncio.create_task(upstream(REQUEST, context, sink))
+        await wait_until(lambda: said(sink.events) == "x")
+        call.cancel()
+        await asyncio.wait({call})
         await wait_until(lambda: server.closed_by_client >= 1)
     cancels = [request for request in server.requests if request.startswith(b"POST /v1/responses/resp_1/cancel")]
     assert len(cancels) == (0 if keep else 1)

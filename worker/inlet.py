@@ -1,0 +1,92 @@
+"""Owns what comes in from one attempt's upstream: its events on their way to the writer, and its usage. No I/O.
+
+A token passes here in one synchronous call, and its upstream is asked to wait only where the writer is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+from shared import events as ev
+from shared.outline import Outline
+from worker.grammar import Grammar
+from worker.metrics import Metrics
+from worker.recovery import Plan, Rebase, Skip
+from worker.writer import Writer
+
+
+class Inlet:
+    """The `Sink` of an attempt: grammar, limits and the log's own state decide what of an event is written."""
+
+    def __init__(self, message_id: str, plan: Plan, writer: Writer, metrics: Metrics) -> None:
+        self._message_id = message_id
+        self._writer = writer
+        self._metrics = metrics
+        self._time = asyncio.get_running_loop().time
+        self._rebase: Rebase | None = None
+        self._skip: Skip | None = None
+        self._unlogged_usage = False
+        self.grammar = Grammar(message_id, plan.outline, plan.parts)
+        self.spending = plan.spending()
+        self.begun = False
+        self.progress = self._time()
+        """When something last came; whoever knows that it is not the upstream that is slow moves it on."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether a replay has not yet come to where the log ends: so the grammar is behind the log, too."""
+        return self._skip is not None and not self._skip.over
+
+    def expect_rest(self, shown: str) -> None:
+        """Take what comes as the rest of a text whose last white space `shown` may come again."""
+        self._rebase = Rebase(shown)
+
+    def expect_replay(self, content: Sequence[ev.Event]) -> None:
+        """Take what comes as the whole answer from its beginning, of which the log has `content`."""
+        # The replay has a grammar of its own; what the log has is left out behind it.
+        self._anew()
+        self._skip = Skip(content)
+
+    def restart(self, reason: str) -> None:
+        """Have the log say that its content is void, and take what comes as a new answer."""
+        self._anew()
+        self.log_usage()
+        reset = ev.Reset(1, reason)
+        self.spending.apply(reset)
+        self._writer.put(reset)
+
+    def _anew(self) -> None:
+        self._rebase = self._skip = None
+        self.grammar = Grammar(self._message_id, Outline())
+
+    def take(self, events: Sequence[ev.Event]) -> Awaitable[None] | None:
+        """See `Sink`. Raises `AgentFailed`, `OutputLimit`, and `TypeError` for what has no JSON form."""
+        writer, feed = self._writer, self.grammar.feed
+        self.progress = self._time()
+        self.begun = self.begun or any(not isinstance(event, ev.Upstream) for event in events)
+        self._metrics.events.value += len(events)
+        for event in events:
+            if self._rebase is not None:
+                event = self._rebase.feed(event)
+            writer.ledger.check_room(event)
+            for written in feed(event):
+                fresh = written if self._skip is None else self._skip.feed(written)
+                if fresh is not None:
+                    if self._unlogged_usage:
+                        self.log_usage()
+                    writer.put(fresh)
+        return writer.wait_room() if writer.full else None
+
+    def add_usage(self, usage: ev.Usage) -> None:
+        """Count tokens of one model call."""
+        self.spending.add(usage)
+        self._unlogged_usage = True
+        self._metrics.tokens.labels("input").inc(usage.input_tokens)
+        self._metrics.tokens.labels("output").inc(usage.output_tokens)
+
+    def log_usage(self) -> None:
+        """Have the log say what was reported since it last did: whoever takes over goes on counting from there."""
+        if self._unlogged_usage:
+            self._unlogged_usage = False
+            self._writer.put(ev.UsageSoFar(self.spending.total))
