@@ -101,6 +101,11 @@ class ClusterLink:
         return bool(self._primaries) and all(member.link.up for member in self._primaries)
 
     @property
+    def crosses_slots(self) -> bool:
+        """See `Commands`."""
+        return False
+
+    @property
     def stats(self) -> LinkStats:
         """The sum over all links, former ones included."""
         total = LinkStats()

@@ -34,6 +34,10 @@ class Commands(Protocol):
     def up(self) -> bool:
         """Whether commands find a connection right now, whatever their key."""
 
+    @property
+    def crosses_slots(self) -> bool:
+        """Whether a script may be given keys of several messages."""
+
     async def open(self, *, wait_s: float | None = None) -> None:
         """Start connecting; with `wait_s`, raise `Unavailable` unless `up` by then."""
 

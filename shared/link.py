@@ -137,6 +137,11 @@ class Link:
         """Whether a greeted connection stands right now."""
         return self._up.is_set()
 
+    @property
+    def crosses_slots(self) -> bool:
+        """See `Commands`."""
+        return True
+
     async def wait_up(self, timeout_s: float) -> None:
         """Wait until the link is up; raise `Unavailable` after `timeout_s`."""
         try:

@@ -5,7 +5,6 @@ Written with one `write` a line and no buffer, so that SIGKILL loses nothing of 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import zlib
@@ -15,8 +14,8 @@ from typing import Any
 import msgspec
 
 from shared.ids import MessageRef
+from shared.log.extender import Landed
 from shared.log.log import Log
-from shared.log.replies import extended
 from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply
 
 
@@ -45,19 +44,16 @@ class AckLog(Log):
         return reply
 
     def extend(
-        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float
-    ) -> asyncio.Future[Any] | None:
-        sent = time.time()
-        reply = super().extend(own, last, payloads, deadline_s=deadline_s)
-        if reply is not None:
-            reply.add_done_callback(lambda done: self._extended(own, sent, last, payloads, done))
-        return reply
-
-    def _extended(
-        self, own: Ownership, sent: float, last: int, payloads: Sequence[bytes], reply: asyncio.Future[Any]
+        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float, landed: Landed
     ) -> None:
-        if extended(reply):
-            self._note("extend", own, sent, "ok", last + 1, payloads)
+        sent = time.time()
+
+        def noted(went_well: bool) -> None:
+            if went_well:
+                self._note("extend", own, sent, "ok", last + 1, payloads)
+            landed(went_well)
+
+        super().extend(own, last, payloads, deadline_s=deadline_s, landed=noted)
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
         sent = time.time()

@@ -158,6 +158,7 @@ def _open_log(link: Commands, settings: WorkerSettings) -> Log:
         "deadline_s": settings.redis_deadline_s,
         "replicas": settings.wait_replicas,
         "on_end": Feed(link, keep_s=settings.retain_s).ended,
+        "gather_s": settings.gather_ms / 1000,
     }
     if settings.ledger_file:
         return AckLog(settings.ledger_file, link, settings.retention, **options)

@@ -15,12 +15,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from shared.errors import StorageFull, Unavailable
 from shared.events import Event
 from shared.log.log import Log
-from shared.log.replies import extended
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
 from worker.lease import Lease
@@ -155,7 +154,7 @@ class Sender:
             self._wake_task()
         else:
             self._shooting = True
-            self._loop.call_soon(self._shoot)  # not now: what this turn still brings goes with it
+            self._store.soon(self._shoot)
 
     def _wake_task(self, error: Exception | None = None) -> None:
         if self._wake is None or self._wake.done():
@@ -175,26 +174,25 @@ class Sender:
             return self._wake_task()
         try:
             batch = self._batch()
-            deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
-            reply = self._store.extend(self._own, self.acked, batch, deadline_s=deadline_s)
         except Exception as error:  # the boundary of a callback: the task is the one to fail of it
             return self._wake_task(error)
-        if reply is None:
-            return self._wake_task()
         self._shooting = True
-        reply.add_done_callback(partial(self._landed, now, self.acked + len(batch)))
+        deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
+        landed = partial(self._landed, now, self.acked + len(batch))
+        self._store.extend(self._own, self.acked, batch, deadline_s=deadline_s, landed=landed)
 
-    def _landed(self, sent_at: float, last: int, reply: asyncio.Future[Any]) -> None:
+    def _landed(self, sent_at: float, last: int, went_well: bool) -> None:
         """Go on after an EXTEND; what went wrong is the task's to hear, by an APPEND of the same."""
         self._shooting = False
         if not self._parked:
             return  # sent for nothing, or counted later: the task, or the end, sends the same again
-        if not extended(reply):
+        if not went_well:
             return self._wake_task()
         self._confirm(last, sent_at)
         self._checkpoints.look(self.acked)
         if self._to_send:
-            self._shoot()
+            self._shooting = True
+            self._store.soon(self._shoot)
 
     def _confirm(self, last: int, sent_at: float) -> None:
         self._metrics.append_s.observe(self._loop.time() - sent_at)

@@ -23,6 +23,12 @@ class WorkerSettings(SharedSettings):
     flush_delay_ms: int = Field(
         0, ge=0, le=1000, description="How long an append after the first waits for more tokens to join it."
     )
+    gather_ms: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="Tokens of all messages are written together, once in so long; one that comes alone does not wait.",
+    )
     max_entry_bytes: int = Field(
         65_536,
         ge=1024,

@@ -17,6 +17,7 @@ from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
 from shared.link import ReplyError
 from shared.log.appointments import Appointments
+from shared.log.extender import Extender, Landed
 from shared.log.keys import chat_keys, last_key, log_keys
 from shared.log.replicas import ReplicaWait
 from shared.log.replies import META_FIELDS, meta_of, reply_of
@@ -66,13 +67,18 @@ class Log(Appointments):
         deadline_s: float = 5.0,
         replicas: int = 0,
         on_end: OnEnd | None = None,
+        gather_s: float = 0.0,
     ) -> None:
-        """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none."""
+        """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none.
+
+        `gather_s`: logs are extended at most once in this time, all together.
+        """
         super().__init__(link, deadline_s=deadline_s)
         self._retention = retention
         self._replicas = replicas
         self._on_end = on_end
         self._wait_replicas = ReplicaWait(link, replicas)
+        self._extender = Extender(link, gather_s)
 
     @property
     def waits_for_replicas(self) -> bool:
@@ -163,16 +169,19 @@ class Log(Appointments):
             case _:
                 return reply_of(reply)
 
-    def extend(
-        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float
-    ) -> asyncio.Future[Any] | None:
-        """Append `payloads` behind entry `last`, if that is the last one, and do nothing else; None if not connected.
+    def soon(self, speak: Callable[[], None]) -> None:
+        """Call `speak`, once, when it is time to `extend`: when others do, or at once. It must not raise."""
+        self._extender.soon(speak)
 
-        No coroutine, no second try, no renewed lease. `extended` reads the future: unless all went well, `append` the
-        same, which does no harm.
+    def extend(
+        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float, landed: Landed
+    ) -> None:
+        """Append `payloads` (one at least) behind entry `last`, if that is the last one, and do nothing else.
+
+        No coroutine, no second try, no renewed lease. `landed` is told, once and later, whether it went well; unless it
+        did, `append` the same, which does no harm.
         """
-        args: tuple[Arg, ...] = (own.token, last, own.epoch, *payloads)
-        return self._link.at_once(script("extend"), log_keys(own.ref).hot, args, deadline_s=deadline_s)
+        self._extender.extend(own, last, payloads, deadline_s=deadline_s, landed=landed)
 
     async def checkpoint(self, own: Ownership, number: int, segment: Segment) -> Reply:
         """Store `segment` as number `number` (from 0) of the message's, in place of all that stand there and behind.

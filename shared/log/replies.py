@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 from shared.ids import MessageRef
@@ -10,11 +9,6 @@ from shared.log.types import Meta, MetaState, Reply
 
 META_FIELDS = ("st", "ep", "seq", "at", "lu", "w", "stop", "user", "born", "dl", "ost", "drained", "told")
 """What is read of a record."""
-
-
-def extended(reply: asyncio.Future[Any]) -> bool:
-    """Tell whether the log was extended; if not, or if nobody knows, it needs thought."""
-    return not reply.cancelled() and reply.exception() is None and reply.result() == [b"ok"]
 
 
 def meta_of(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:

@@ -130,6 +130,13 @@ async def test_no_operation_needs_a_second_slot(link: Commands, log: Log) -> Non
     assert await log.active("a{c", "}chat{💬}") is None
 
 
+async def test_logs_of_all_nodes_are_extended_at_once(link: Commands, log: Log, refs: list[MessageRef]) -> None:
+    owners = await live(log, refs)
+    assert await asyncio.gather(*(extend(log, own, 2, "a") for own in owners)) == [True] * len(owners)
+    for own in owners:
+        assert (await payloads(log, own.ref))[2:] == [text("a")]
+
+
 async def test_appointments_of_all_chats_are_kept(link: Commands, log: Log, refs: list[MessageRef]) -> None:
     await asyncio.gather(*(log.watch(ref, 0) for ref in refs))
     await log.unwatch(refs[0])

@@ -112,8 +112,8 @@ READER = (
     ),
     Mutant(
         "an append that did not go well is not sent again by the task", "worker/sender.py",
-        "        if not extended(reply):\n            return self._wake_task()\n",
-        "        if not extended(reply):\n            return\n",
+        "        if not went_well:\n            return self._wake_task()\n",
+        "        if not went_well:\n            return\n",
         (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
     ),
     Mutant(

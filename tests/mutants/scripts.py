@@ -40,12 +40,12 @@ SCRIPTS = (
         "append.py::test_a_zombie_is_fenced_between_its_successors_claim_and_first_entry",
     ),
     _script(
-        "no token check in EXTEND", "extend", "v[1] ~= ARGV[1] or v[2] ~= last", "v[2] ~= last",
+        "no token check in EXTEND", "extend", "v[1] == ARGV[at] and v[2] == last", "v[2] == last",
         "extend.py::test_a_foreign_token_is_refused",
         "extend.py::test_a_zombie_is_refused_even_where_its_successor_has_a_lower_epoch",
     ),
     _script(
-        "gap and duplicate allowed in EXTEND", "extend", "v[1] ~= ARGV[1] or v[2] ~= last", "v[1] ~= ARGV[1]",
+        "gap and duplicate allowed in EXTEND", "extend", "v[1] == ARGV[at] and v[2] == last", "v[1] == ARGV[at]",
         "extend.py::test_a_repetition_and_a_gap_write_and_publish_nothing",
     ),
     _script(

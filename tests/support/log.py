@@ -20,7 +20,6 @@ from shared.jobs import CANCEL_NAME, CANCELS
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
-from shared.log.replies import extended
 from shared.log.segments import Segment, make_segment
 from shared.log.types import (
     Claimed,
@@ -128,10 +127,9 @@ async def extend(log: Log, own: Ownership, last: int, *texts: str) -> bool:
 
 async def extend_by(log: Log, own: Ownership, last: int, payloads: Sequence[bytes]) -> bool:
     """Extend the log behind entry `last`; return whether that went well."""
-    reply = log.extend(own, last, payloads, deadline_s=5)
-    assert reply is not None
-    await asyncio.wait([reply])
-    return extended(reply)
+    went_well: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    log.extend(own, last, payloads, deadline_s=5, landed=went_well.set_result)
+    return await went_well
 
 
 async def seen(log: Log, ref: MessageRef) -> Meta:

@@ -9,7 +9,7 @@
  *
  * Every event is one line of JSON with "seq" (from 1, per stream) and "ts" (wall clock, microseconds), which is what
  * the load client checks. `owned.txt`: the digests of APPEND and EXTEND, then a line per stream: two keys, token, epoch,
- * next seq. As a worker does, it EXTENDs, and renews each stream's lease by an APPEND in its turn.
+ * next seq. As a worker does, it EXTENDs what is due in a millisecond together, and renews each lease by an APPEND.
  * Everything is pipelined over one connection; the program ends when all of it has been answered, and prints how
  * many events it wrote and how far it fell behind its own clock. A refused append ends it with status 3.
  */
@@ -140,23 +140,41 @@ static int payload(char *text, size_t size, long seq)
                     said[seq & 7], seq, now(CLOCK_REALTIME) * 1e6);
 }
 
-static void append(struct stream *s, int batch)  /* 0: a heartbeat, if it is due */
+static struct stream *group[32];   /* what the next EXTEND is for */
+static int grouped;
+
+static void extend(int batch)  /* each grouped stream by so many payloads */
 {
     char text[256];
-    double at = now(CLOCK_MONOTONIC);
-    if (!batch && at < s->renew_at) return;
-    putf("*%d\r\n", (at < s->renew_at ? 3 + 2 + 3 : 3 + 2 + 5) + batch);
-    word("EVALSHA"); word(at < s->renew_at ? extend_digest : append_digest); word("2");
-    for (int k = 0; k < 2; k++) word(s->keys[k]);
-    word(s->token);
-    if (at < s->renew_at) {
-        number(s->next - 1); word(s->epoch);
-    } else {
-        word(s->epoch); number(s->next); word("60000"); word("0");
-        s->renew_at = at + RENEW_EVERY_S;
+    if (!grouped) return;
+    putf("*%d\r\n", 3 + grouped * (2 + 4 + batch));
+    word("EVALSHA"); word(extend_digest); number(2 * grouped);
+    for (int i = 0; i < grouped; i++)
+        for (int k = 0; k < 2; k++) word(group[i]->keys[k]);
+    for (int i = 0; i < grouped; i++) {
+        struct stream *s = group[i];
+        word(s->token); number(s->next - 1); word(s->epoch); number(batch);
+        for (int k = 0; k < batch; k++) arg(text, payload(text, sizeof text, ++s->seq));
+        s->next += batch;
     }
-    for (int k = 0; k < batch; k++) arg(text, payload(text, sizeof text, ++s->seq));
-    s->next += batch;
+    grouped = 0;
+}
+
+static void renew(struct stream *s, double at)  /* by an APPEND of nothing */
+{
+    putf("*%d\r\n", 3 + 2 + 5);
+    word("EVALSHA"); word(append_digest); word("2");
+    for (int k = 0; k < 2; k++) word(s->keys[k]);
+    word(s->token); word(s->epoch); number(s->next); word("60000"); word("0");
+    s->renew_at = at + RENEW_EVERY_S;
+}
+
+static void append(struct stream *s, int batch)
+{
+    double at = now(CLOCK_MONOTONIC);
+    if (at >= s->renew_at) { extend(batch); renew(s, at); }
+    group[grouped++] = s;
+    if (batch > 1 || grouped == (int)(sizeof group / sizeof *group)) extend(batch);
 }
 
 static void event(int index, int batch)
@@ -188,9 +206,10 @@ static void event(int index, int batch)
 
 static void keep_leases(int count_, double seconds)
 {
-    double until = now(CLOCK_MONOTONIC) + seconds;
-    while (now(CLOCK_MONOTONIC) < until) {
-        for (int i = 0; i < count_; i++) append(&streams[i], 0);
+    double until = now(CLOCK_MONOTONIC) + seconds, at;
+    while ((at = now(CLOCK_MONOTONIC)) < until) {
+        for (int i = 0; i < count_; i++)
+            if (at >= streams[i].renew_at) renew(&streams[i], at);
         turn(out_len ? 0 : 1);
         if (!out_len) usleep(10000);
     }
@@ -262,6 +281,7 @@ int main(int argc, char **argv)
         double behind = at - done / (rate * count_);
         if (behind > late) late = behind;
         for (; done < due && out_len < 1 << 20; done++) event((int)(done % count_), 1);
+        extend(1);
         turn(out_len ? 0 : 1);
         if (!out_len) usleep(500);
     }
