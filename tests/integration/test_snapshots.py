@@ -27,8 +27,8 @@ from tests.support.processes import chat_model
 from tests.support.wait import wait_until
 
 STREAM = "/chats/c/messages/m/stream?from=snapshot"
-LONG = "[[rate=800 tokens=4500 reasoning=40 markdown=0]] the long river"
-"""Some six seconds; on a slow machine several tokens share an entry."""
+LONG = "[[rate=400 tokens=4500 reasoning=40 markdown=0]] the long river"
+"""Some eleven seconds; on a slow machine several tokens share an entry, and there shall be two thousand of those."""
 
 
 async def first_event(client: httpx.AsyncClient, url: str) -> bytes:
