@@ -38,8 +38,8 @@ FIGURES = (
         (
             Curve(
                 *("silent", "gateway_ms", "gateway, each viewer on a silent stream of its own", "cpu"),
-                note="every second a look at each connection, every four at the record of each silent stream; from some "
-                "thousand viewers on, what is looked at is no longer in the processor's caches (two runs: slope 0.91, 1.17).",
+                note="every second a look at each connection, every four at the record of each silent stream; from "
+                "some thousand viewers on, what is looked at has left the processor's caches (two runs: 0.91, 1.17).",
             ),
             Curve("watched", "gateway_ms", "gateway, an event of one stream that all watch", "cpu"),
             Curve("watched", "redis_ms", "Redis, the same event", "cpu"),
