@@ -118,8 +118,8 @@ def _legend() -> str:
     return (
         "`cpu`, `redis_cpu`: CPU seconds per 100,000 delivered events. Tailrace's go through its own scripts, those "
         "due in a millisecond together, authentication on; the peers get plain XADD + PUBLISH (Node), XADD (naive), "
-        "their own library (resumable) or HTTP posts (Nchan). `others`: share of the measured core that other processes "
-        "had."
+        "their own library (resumable) or HTTP posts (Nchan). `others`: share of the measured core that other "
+        "processes had."
     )
 
 
