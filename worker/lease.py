@@ -33,7 +33,7 @@ class Lease:
         return self._confirmed + self._usable_s - now
 
     def beat_due(self, now: float) -> bool:
-        """Tell whether so little was written that a heartbeat must say that the owner lives."""
+        """Tell whether it was renewed so long ago that a heartbeat must say that the owner lives."""
         return now - self._confirmed >= self._beat_s
 
     def ttl_due(self, now: float) -> bool:

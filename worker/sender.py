@@ -1,4 +1,4 @@
-"""Owns sending one message's entries: the first event at once, then whatever arrived while one append was in flight.
+"""Owns sending one message's entries: in the log's next round, then whatever came while one append was under way.
 
 One append at a time. While all goes well EXTENDs follow each other by callbacks alone (`_shoot`, `_landed`), since a
 turn of a task costs more than all else in a token's way; whatever needs thought wakes the task, which APPENDs the same.
@@ -153,8 +153,11 @@ class Sender:
         if self._limits.flush_delay_s:
             self._wake_task()
         else:
-            self._shooting = True
-            self._store.soon(self._shoot)
+            self._shoot_soon()
+
+    def _shoot_soon(self) -> None:
+        self._shooting = True
+        self._store.soon(self._shoot)
 
     def _wake_task(self, error: Exception | None = None) -> None:
         if self._wake is None or self._wake.done():
@@ -191,8 +194,7 @@ class Sender:
         self._confirm(last, sent_at)
         self._checkpoints.look(self.acked)
         if self._to_send:
-            self._shooting = True
-            self._store.soon(self._shoot)
+            self._shoot_soon()
 
     def _confirm(self, last: int, sent_at: float) -> None:
         self._metrics.append_s.observe(self._loop.time() - sent_at)

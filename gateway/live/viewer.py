@@ -84,8 +84,7 @@ class Viewer:
 
     __slots__ = (
         *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
-        *("_pages", "_pending"),
-        *("_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at"),
+        *("_pages", "_pending", "_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at"),
         *("break_at", "encoder", "last_write", "live", "on_rouse", "sending_since", "wire"),
     )
 

@@ -58,7 +58,7 @@ class Extender:
         self._extensions: list[_Extension] = []
 
     def soon(self, speak: Callable[[], None]) -> None:
-        """Call `speak`, once, when the next round begins: it shall `extend`. It must not raise."""
+        """Call `speak`, once, when the next round begins: it shall `extend`."""
         self._speakers.append(speak)
         self._have_a_round()
 
@@ -85,7 +85,10 @@ class Extender:
         self._last_round = self._loop.time()
         speakers, self._speakers = self._speakers, []
         for speak in speakers:
-            speak()
+            try:
+                speak()
+            except Exception:  # one message's bug must not cost the others their round
+                log.exception("nothing said in this round")
         extensions, self._extensions = self._extensions, []
         self._round_due = False
         for group in _groups(extensions, MOST_TOGETHER if self._link.crosses_slots else 1):

@@ -57,7 +57,7 @@ OnEnd = Callable[[MessageRef, EndState, bytes], Awaitable[None]]
 
 
 class Log(Appointments):
-    """The log over one Redis, with the appointments that keep its messages alive. Safe to share, without state."""
+    """The log over one Redis, with the appointments that keep its messages alive. Safe to share."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Log(Appointments):
                 return reply_of(reply)
 
     def soon(self, speak: Callable[[], None]) -> None:
-        """Call `speak`, once, when it is time to `extend`: when others do, or at once. It must not raise."""
+        """Call `speak`, once, when it is time to `extend`: when others do, or at once."""
         self._extender.soon(speak)
 
     def extend(

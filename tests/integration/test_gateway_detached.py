@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import httpx
 import pytest
@@ -54,6 +54,16 @@ async def connected(gateway: LiveGateway) -> AsyncIterator[Client]:
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+@contextmanager
+def asked_by_socket(gateway: LiveGateway) -> Iterator[socket.socket]:
+    """Ask for the stream by a socket of little room that is read by nobody but the caller."""
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", httpx.URL(gateway.url).port))
+        slow.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        yield slow
 
 
 async def detached(gateway: LiveGateway, viewers: int = 1) -> None:
@@ -156,10 +166,7 @@ async def test_a_client_that_leaves_is_forgotten(make_gateway: MakeGateway, log:
 async def test_a_slow_client_gets_everything_and_is_left_alone_again(make_gateway: MakeGateway, log: Log) -> None:
     async with make_gateway(direct_writes=True, viewer_buffer_bytes=65_536) as gateway:
         writer = await begun(gateway, log)
-        with socket.socket() as slow:
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.connect(("127.0.0.1", httpx.URL(gateway.url).port))
-            slow.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        with asked_by_socket(gateway) as slow:
             await detached(gateway)
             await count_to(writer, 40, 50_000)
             await wait_until(lambda: working(gateway), what="it did not fall behind")
@@ -181,10 +188,7 @@ async def test_a_slow_client_gets_everything_and_is_left_alone_again(make_gatewa
 async def test_a_client_that_takes_nothing_is_dropped(make_gateway: MakeGateway, log: Log) -> None:
     async with make_gateway(direct_writes=True, viewer_buffer_bytes=65_536, send_timeout_s=0.5) as gateway:
         writer = await begun(gateway, log)
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.connect(("127.0.0.1", httpx.URL(gateway.url).port))
-            deaf.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        with asked_by_socket(gateway):
             await detached(gateway)
             await count_to(writer, 40, 50_000)
             await let_go(gateway)

@@ -1,5 +1,5 @@
 -- APPEND: the owner adds entries; none at all is a heartbeat. Renews the lease either way. Idempotent by seq.
--- Run for every token, so it has no prelude: what it does not define, it does not pay for.
+-- Run for every heartbeat and whatever is not EXTENDed, so it has no prelude: what it does not define, it does not pay for.
 -- KEYS 1 meta  2 stream; where the keys' lives are renewed also 3 active  4 live
 -- ARGV 1 token  2 epoch  3 seq of the first payload  4 lease ms  5 live ttl ms ('0': leave)  6.. payloads
 -- Reply {ok, last seq, stop wish or ''} | {gap, last seq} | {fenced, state, epoch} | {final, state} | {lost} | {gone}

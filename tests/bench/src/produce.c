@@ -269,6 +269,7 @@ int main(int argc, char **argv)
             event(i, backfill - done < step ? (int)(backfill - done) : step);
             while (out_len > 1 << 16) turn(10);
         }
+    extend(1);  /* a last batch of one has waited for company */
     if (backfill) settle();
 
     if (mode == APPEND && rate == 0) keep_leases(count_, seconds);

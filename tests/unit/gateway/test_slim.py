@@ -11,14 +11,14 @@ from gateway.slim import LazyEvent, SlimQueue
 async def test_an_event_wakes_everybody_who_waits_and_no_longer_once_it_is_cleared() -> None:
     event = LazyEvent()
     waiting = [asyncio.create_task(event.wait()) for _ in range(3)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # they have begun
     assert not any(task.done() for task in waiting)
     event.set()
     await asyncio.gather(*waiting)
     await event.wait()
     event.clear()
     late = asyncio.create_task(event.wait())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has begun
     assert not late.done()
     event.set()
     await late
@@ -27,7 +27,7 @@ async def test_an_event_wakes_everybody_who_waits_and_no_longer_once_it_is_clear
 async def test_who_is_cancelled_while_it_waits_leaves_the_event_in_order() -> None:
     event = LazyEvent()
     one, other = asyncio.create_task(event.wait()), asyncio.create_task(event.wait())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # they have begun
     one.cancel()
     event.set()
     await other

@@ -57,12 +57,13 @@ async def test_a_refused_one_costs_the_others_nothing(log: Log, ref: MessageRef)
     assert [len(await payloads(log, own.ref)) for own in owners] == [3, 2, 3]
 
 
-async def test_who_is_told_and_breaks_costs_the_others_nothing(log: Log, ref: MessageRef) -> None:
+async def test_who_is_asked_or_told_and_breaks_costs_the_others_nothing(log: Log, ref: MessageRef) -> None:
     broken, sound = await owned(log, ref, 2)
 
     def breaks(went_well: bool) -> None:
         raise RuntimeError(went_well)
 
+    log.soon(lambda: breaks(False))
     log.extend(broken, 2, [text("a")], deadline_s=5, landed=breaks)
     assert await extend(log, sound, 2, "a")
 
