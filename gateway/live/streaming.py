@@ -13,8 +13,9 @@ from gateway.live.delivery import Delivery
 from gateway.live.finding import find_message, restoring_s
 from gateway.live.http_sink import HttpSink
 from gateway.live.hub import Hub
+from gateway.live.sink import Sink
 from gateway.live.tail import Tail
-from gateway.live.viewer import FutureCursor, Sink, Viewer
+from gateway.live.viewer import FutureCursor, Viewer
 from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
 from shared.cursor import Cursor

@@ -20,10 +20,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from gateway.live.batch import Batch
 from gateway.live.pages import FIRST_PAGE, Page, Pages
+from gateway.live.sink import Sink
 from gateway.live.transport import chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
@@ -34,37 +35,6 @@ if TYPE_CHECKING:
     from gateway.live.tail import Tail
 
 Outcome = Literal["ended", "broken", "left"]
-
-
-class Direct(Protocol):
-    """A way past `send`."""
-
-    @property
-    def backlog(self) -> int:
-        """Bytes pushed that the socket has not taken yet."""
-
-    def push(self, chunks: bytes, bound: int) -> bool:
-        """Hand over whole HTTP chunks without waiting; False if more than `bound` bytes wait already."""
-
-
-class Sink(Protocol):
-    """Where a viewer's bytes go: one HTTP response (or one subscription of a WebSocket)."""
-
-    started: bool
-
-    @property
-    def direct(self) -> Direct | None:
-        """What may be used now instead of `send`, if anything."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
-
-    async def send(self, data: bytes) -> None:
-        """Hand over bytes; returns when the next may come. Starts the response on first use."""
-
-    def abort(self) -> None:
-        """Drop the connection now, unsent bytes included; a pending `send` returns."""
 
 
 PAUSE_S = 0.25
