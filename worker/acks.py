@@ -8,23 +8,51 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from shared.commands import Commands
 from shared.ids import MessageRef
-from shared.log.extender import Landed
+from shared.log.extender import Extender, Extension, Speak
 from shared.log.log import Log
-from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply
+from shared.log.types import Claimed, Ending, Entry, NotClaimed, Ownership, Reply, Retention
+
+
+class _NotingExtender(Extender):
+    """An extender that has what went well noted."""
+
+    def __init__(self, link: Commands, window_s: float, note: Callable[[Extension, float], None]) -> None:
+        super().__init__(link, window_s)
+        self._note = note
+
+    def soon(self, speak: Speak, *, urgent: bool = False) -> None:
+        super().soon(partial(self._noting, speak), urgent=urgent)
+
+    def _noting(self, speak: Speak, now: float) -> Extension | None:
+        said, sent = speak(now), time.time()
+        if said is None:
+            return None
+
+        def landed(went_well: bool) -> None:
+            if went_well:
+                self._note(said, sent)
+            said.landed(went_well)
+
+        return msgspec.structs.replace(said, landed=landed)
 
 
 class AckLog(Log):
     """A log that writes the replies to an owner's writes into a file."""
 
-    def __init__(self, path: str, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, path: str, link: Commands, retention: Retention, *, gather_s: float = 0.0, **options: Any
+    ) -> None:
         """Raise `OSError` if the file cannot be opened; the rest is `Log`'s."""
-        super().__init__(*args, **options)
+        super().__init__(link, retention, **options)
+        self.extender = _NotingExtender(link, gather_s, self._note_extension)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def claim(self, ref: MessageRef, *, token: str, **options: Any) -> Claimed | NotClaimed:
@@ -42,18 +70,6 @@ class AckLog(Log):
         if acked or reply.status != "ok":
             self._note("append", own, sent, reply.status, first, acked)
         return reply
-
-    def extend(
-        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float, landed: Landed
-    ) -> None:
-        sent = time.time()
-
-        def noted(went_well: bool) -> None:
-            if went_well:
-                self._note("extend", own, sent, "ok", last + 1, payloads)
-            landed(went_well)
-
-        super().extend(own, last, payloads, deadline_s=deadline_s, landed=noted)
 
     async def finish(self, own: Ownership, first: int, ending: Ending) -> Reply:
         sent = time.time()
@@ -76,6 +92,9 @@ class AckLog(Log):
         raws = [entry.raw for entry in entries] if reply.status == "ok" else []
         self._note("restore", own, sent, reply.status, 1, raws)
         return reply
+
+    def _note_extension(self, said: Extension, sent: float) -> None:
+        self._note("extend", said.own, sent, "ok", said.last + 1, said.payloads)
 
     def _note(self, op: str, own: Ownership, sent: float, status: str, first: int, payloads: Sequence[bytes]) -> None:
         line = {

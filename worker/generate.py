@@ -122,7 +122,7 @@ class Generation:
         lease = self.writer.lease
         if lease.left_s(now) <= 0:
             self.interrupt("storage_full" if self.writer.storage_full else "cut_off")
-        elif lease.beat_due(now):
+        elif lease.beat_due(now) or lease.ttl_due(now):
             self.writer.beat()
         if self.writer.full:
             self._inlet.progress = now  # it is Redis that is slow, not the upstream

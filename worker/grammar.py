@@ -35,6 +35,13 @@ class Grammar:
         self._reason: ev.FinishReason | UnsetType = UNSET
         self._metadata: dict[str, Any] = {}
 
+    def going_on(self, delta: ev.TextDelta | ev.ReasoningDelta) -> ev.TextDelta | ev.ReasoningDelta | None:
+        """Return what to write for `delta` if it goes on with an open part, as nearly all do; None: ask `feed`."""
+        kind, part_id = type(delta), delta.id or self._auto
+        if self._outline.parts.get(part_id) is not (kind is ev.TextDelta) or not delta.delta:
+            return None
+        return delta if delta.id else kind(part_id, delta.delta)
+
     def feed(self, event: ev.Event) -> list[ev.Event]:
         """Return what to write for `event`; raise `AgentFailed`."""
         if isinstance(event, _SPOKEN):
@@ -96,12 +103,12 @@ class Grammar:
             self._emit(ev.StartStep(), out)
 
     def _delta(self, event: ev.TextDelta | ev.ReasoningDelta) -> list[ev.Event]:
+        if (written := self.going_on(event)) is not None:
+            return [written]
         if not event.delta:
             return []
-        kind, part_id = type(event), event.id or self._auto
+        kind, part_id = type(event), event.id
         is_text = kind is ev.TextDelta
-        if self._outline.parts.get(part_id) is is_text:  # nearly all there is
-            return [event if event.id else kind(part_id, event.delta)]
         out: list[ev.Event] = []
         if not event.id:
             part_id = self._open_auto(is_text, out)

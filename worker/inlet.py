@@ -6,7 +6,7 @@ A token passes here in one synchronous call, and its upstream is asked to wait o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 
 from shared import events as ev
 from shared.outline import Outline
@@ -14,6 +14,8 @@ from worker.grammar import Grammar
 from worker.metrics import Metrics
 from worker.recovery import Plan, Rebase, Skip
 from worker.writer import Writer
+
+_SPOKEN = (ev.TextDelta, ev.ReasoningDelta)
 
 
 class Inlet:
@@ -27,6 +29,8 @@ class Inlet:
         self._rebase: Rebase | None = None
         self._skip: Skip | None = None
         self._unlogged_usage = False
+        self._plain = False
+        """Whether text that goes on with an open part is written as it comes."""
         self.grammar = Grammar(message_id, plan.outline, plan.parts)
         self.spending = plan.spending()
         self.begun = False
@@ -41,6 +45,7 @@ class Inlet:
     def expect_rest(self, shown: str) -> None:
         """Take what comes as the rest of a text whose last white space `shown` may come again."""
         self._rebase = Rebase(shown)
+        self._plain = False
 
     def expect_replay(self, content: Sequence[ev.Event]) -> None:
         """Take what comes as the whole answer from its beginning, of which the log has `content`."""
@@ -58,30 +63,51 @@ class Inlet:
 
     def _anew(self) -> None:
         self._rebase = self._skip = None
+        self._plain = False
         self.grammar = Grammar(self._message_id, Outline())
 
-    def take(self, events: Sequence[ev.Event]) -> Awaitable[None] | None:
+    def take(self, events: Sequence[ev.Event]) -> bool:
         """See `Sink`. Raises `AgentFailed`, `OutputLimit`, and `TypeError` for what has no JSON form."""
-        writer, feed = self._writer, self.grammar.feed
+        writer, grammar = self._writer, self.grammar
         self.progress = self._time()
-        self.begun = self.begun or any(not isinstance(event, ev.Upstream) for event in events)
         self._metrics.events.value += len(events)
         for event in events:
-            if self._rebase is not None:
-                event = self._rebase.feed(event)
-            writer.ledger.check_room(event)
-            for written in feed(event):
-                fresh = written if self._skip is None else self._skip.feed(written)
-                if fresh is not None:
-                    if self._unlogged_usage:
-                        self.log_usage()
-                    writer.put(fresh)
-        return writer.wait_room() if writer.full else None
+            if self._plain and isinstance(event, _SPOKEN) and (delta := grammar.going_on(event)) is not None:
+                writer.say(delta)
+            else:
+                self._take(event)
+        return writer.full
+
+    def _take(self, event: ev.Event) -> None:
+        self.begun = self.begun or not isinstance(event, ev.Upstream)
+        if self._rebase is not None:
+            event = self._rebase.feed(event)
+        self._writer.ledger.check_room(event)
+        for written in self.grammar.feed(event):
+            fresh = written if self._skip is None else self._skip.feed(written)
+            if fresh is not None:
+                if self._unlogged_usage:
+                    self.log_usage()
+                self._writer.put(fresh)
+        self._look()
+
+    def _look(self) -> None:
+        """See whether there is still anything to do to what comes but to write it."""
+        if self._rebase is not None and self._rebase.over:
+            self._rebase = None
+        if self._skip is not None and self._skip.over:
+            self._skip = None
+        self._plain = self.begun and self._rebase is None and self._skip is None and not self._unlogged_usage
+
+    async def room(self) -> None:
+        """See `Sink`."""
+        await self._writer.wait_room()
 
     def add_usage(self, usage: ev.Usage) -> None:
         """Count tokens of one model call."""
         self.spending.add(usage)
         self._unlogged_usage = True
+        self._plain = False
         self._metrics.tokens.labels("input").inc(usage.input_tokens)
         self._metrics.tokens.labels("output").inc(usage.output_tokens)
 

@@ -23,6 +23,10 @@ _LONGEST_ESCAPE = 6
 """Bytes that one character may take in JSON, as in \\u0000."""
 
 
+Spoken = ev.TextDelta | ev.ReasoningDelta
+"""Text, or thought."""
+
+
 class OutputLimit(Exception):
     """Raised when a message has reached its limit on bytes or entries."""
 
@@ -77,9 +81,9 @@ class Ledger:
     def marker_seq(self) -> int:
         return self._marker_seq
 
-    @property
-    def has_waiting(self) -> bool:
-        return bool(self._waiting)
+    def goes_beyond(self, seq: int) -> bool:
+        """Tell whether there is anything behind the entry `seq`, encoded or not."""
+        return bool(self._waiting) or seq < self._marker_seq + len(self._own) - 1
 
     def check_room(self, event: ev.Event) -> None:
         """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it.
@@ -93,6 +97,19 @@ class Ledger:
             or self._marker_seq + len(self._own) + len(self._waiting) > self._max_entries
         ):
             raise OutputLimit
+
+    def say(self, delta: Spoken) -> None:
+        """Take a piece of text, or raise `OutputLimit`: `check_room` and `put` in one, for nearly all there is."""
+        text, waiting = delta.delta, self._waiting
+        size = len(text) if text.isascii() else _size(text)
+        if (
+            self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
+            or self._marker_seq + len(self._own) + len(waiting) > self._max_entries
+        ):
+            raise OutputLimit
+        if not (waiting and self._join(delta)):
+            waiting.append(delta)
+        self.waiting_bytes += size
 
     def put(self, event: ev.Event) -> None:
         """Take an event; deltas of a run become one entry. Raise `TypeError` for what has no JSON form."""
@@ -134,6 +151,24 @@ class Ledger:
     def _add(self, raw: bytes) -> None:
         self._own.append(raw)
         self._encoded_bytes += len(raw)
+
+    def next_batch(self, acked: int, most_bytes: int) -> list[bytes]:
+        """Return what to send behind `acked`: `encode` and `unsent` in one, quickly where one piece of text waits."""
+        waiting, own = self._waiting, self._own
+        if len(waiting) == 1 and acked == self._marker_seq + len(own) - 1:
+            said = waiting[0]
+            if isinstance(said, Spoken) and len(said.delta) <= self._longest_delta:
+                try:
+                    raw = ev.encode_json(said)
+                except UnicodeEncodeError:
+                    raw = encode(said)
+                waiting.clear()
+                self.waiting_bytes = 0
+                own.append(raw)
+                self._encoded_bytes += len(raw)
+                return [raw]
+        self.encode()
+        return self.unsent(acked, most_bytes)
 
     def unsent(self, acked: int, most_bytes: int | None) -> list[bytes]:
         """Return encoded entries after `acked`, up to `most_bytes` (but one at least); all if None."""

@@ -202,6 +202,11 @@ class Rebase:
     def __init__(self, shown: str) -> None:
         self._left = shown
 
+    @property
+    def over(self) -> bool:
+        """Whether everything from now on is new."""
+        return not self._left
+
     def feed(self, event: ev.Event) -> ev.Event:
         """Return the event without what was shown before."""
         if not self._left or not isinstance(event, ev.TextDelta):

@@ -14,16 +14,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from shared.errors import StorageFull, Unavailable
 from shared.events import Event
+from shared.log.extender import Extension
+from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
 from worker.lease import Lease
-from worker.ledger import Ledger
+from worker.ledger import Ledger, Spoken
 from worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Sender:
     ) -> None:
         self._store = store
         self._own = own
+        self._keys = log_keys(own.ref).hot
         self.ledger = ledger
         self._backup = backup
         self.lease = lease
@@ -78,6 +80,8 @@ class Sender:
         self._channel = channel
         self._signal = signal
         self._metrics = metrics
+        self._soon = store.extender.soon
+        self._marker_seq = ledger.marker_seq
         self.acked = ledger.marker_seq
         """The seq of the last entry that Redis has confirmed."""
         self._checkpoints = Checkpoints(store, own, ledger, metrics)
@@ -85,8 +89,12 @@ class Sender:
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._beat = False
+        self._parked = False
+        """Whether the task leaves the sending to the callbacks."""
         self._shooting = False
-        """Whether a callback is due that looks for what is to send."""
+        """Whether one of them is due: it looks for what is to send, or hears what became of what was."""
+        self._shot = (0.0, 0)
+        """When the EXTEND under way was sent, and the last seq in it."""
         self._closed = False
         self._may_restore_at = 0.0
         self.storage_full = False
@@ -98,6 +106,14 @@ class Sender:
             return  # from an upstream that ignores its cancellation: the final message is without it, so is the log
         self.ledger.put(event)
         self._rouse()
+
+    def say(self, delta: Spoken) -> None:
+        """Take a piece of text, as `put`; raise `OutputLimit` if the message may not grow by it."""
+        if self._closed:
+            return
+        self.ledger.say(delta)
+        if not self._shooting and self._parked:
+            self._rouse()
 
     def beat(self) -> None:
         """Send a heartbeat soon; its reply tells of a stop."""
@@ -126,8 +142,7 @@ class Sender:
         first = True
         while True:
             if not self._to_send:
-                self._wake = self._loop.create_future()
-                await self._wake
+                await self._park()
             if not first and self._limits.flush_delay_s and not self._beat:
                 await asyncio.sleep(self._limits.flush_delay_s)
             first = False
@@ -142,24 +157,17 @@ class Sender:
             except Unavailable:
                 return self._signal("cut_off")
 
-    @property
-    def _parked(self) -> bool:
-        """Whether the task leaves the sending to the callbacks."""
-        return self._wake is not None and not self._wake.done()
-
-    def _rouse(self) -> None:
-        if self._shooting or not self._parked:
-            return  # whoever is at it looks again by itself
-        if self._limits.flush_delay_s:
-            self._wake_task()
-        else:
-            self._shoot_soon()
-
-    def _shoot_soon(self) -> None:
-        self._shooting = True
-        self._store.soon(self._shoot)
+    async def _park(self) -> None:
+        """Leave the sending to the callbacks until they wake the task."""
+        self._wake = self._loop.create_future()
+        self._parked = True
+        try:
+            await self._wake
+        finally:
+            self._parked = False
 
     def _wake_task(self, error: Exception | None = None) -> None:
+        self._parked = False
         if self._wake is None or self._wake.done():
             return
         if error is None:
@@ -167,41 +175,53 @@ class Sender:
         else:
             self._wake.set_exception(error)
 
-    def _shoot(self) -> None:
-        """Send what waits, if that is all there is to do."""
-        self._shooting = False
-        if not self._parked:
-            return
-        now = self._loop.time()
-        if self._beat or self.lease.ttl_due(now):
-            return self._wake_task()
-        try:
-            batch = self._batch()
-        except Exception as error:  # the boundary of a callback: the task is the one to fail of it
-            return self._wake_task(error)
-        self._shooting = True
-        deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
-        landed = partial(self._landed, now, self.acked + len(batch))
-        self._store.extend(self._own, self.acked, batch, deadline_s=deadline_s, landed=landed)
+    def _rouse(self) -> None:
+        if self._shooting or not self._parked:
+            return  # whoever is at it looks again by itself
+        if self._limits.flush_delay_s:
+            self._wake_task()
+        else:
+            self._shooting = True
+            # Nothing is heard of before the first token, so that it may not wait.
+            self._soon(self._shoot, urgent=self.acked == self._marker_seq)
 
-    def _landed(self, sent_at: float, last: int, went_well: bool) -> None:
+    def _shoot(self, now: float) -> Extension | None:
+        """Send what waits, if that is all there is to do."""
+        try:
+            if not self._parked or self._beat:
+                self._shooting = False
+                self._wake_task()
+                return None
+            batch = self.ledger.next_batch(self.acked, self._limits.flush_bytes)
+        except Exception as error:  # the boundary of a callback: the task is the one to fail of it
+            self._shooting = False
+            self._wake_task(error)
+            return None
+        self._shot = (now, self.acked + len(batch))
+        deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
+        return Extension(self._own, self._keys, self.acked, batch, deadline_s, self._landed)
+
+    def _landed(self, went_well: bool) -> None:
         """Go on after an EXTEND; what went wrong is the task's to hear, by an APPEND of the same."""
         self._shooting = False
         if not self._parked:
             return  # sent for nothing, or counted later: the task, or the end, sends the same again
         if not went_well:
             return self._wake_task()
+        sent_at, last = self._shot
         self._confirm(last, sent_at)
-        self._checkpoints.look(self.acked)
+        if self.ledger.due(last):
+            self._checkpoints.look(last)
         if self._to_send:
-            self._shoot_soon()
+            self._rouse()
 
     def _confirm(self, last: int, sent_at: float) -> None:
         self._metrics.append_s.observe(self._loop.time() - sent_at)
         self._metrics.entries.value += last - self.acked
         self.acked = last
         self.storage_full = False
-        self._tell_room()
+        if self._room is not None:
+            self._tell_room()
 
     def _tell_room(self) -> None:
         if self._room is not None and not self._room.done() and not self.full:
@@ -209,11 +229,7 @@ class Sender:
 
     @property
     def _to_send(self) -> bool:
-        return self.ledger.has_waiting or self._beat or self.acked < self.ledger.last_seq
-
-    def _batch(self) -> list[bytes]:
-        self.ledger.encode()
-        return self.ledger.unsent(self.acked, self._limits.flush_bytes)
+        return self._beat or self.ledger.goes_beyond(self.acked)
 
     async def _append(self, deadline_s: float) -> Reply:
         """Send one append and act on its reply; raise `NotOurs` or `Unavailable`."""
@@ -222,7 +238,7 @@ class Sender:
         reply = await self._store.append(
             self._own,
             self.acked + 1,
-            self._batch(),
+            self.ledger.next_batch(self.acked, self._limits.flush_bytes),
             lease_ms=self.lease.lease_ms,
             renew_ttl=self.lease.take_ttl_due(sent_at),
             deadline_s=max(deadline_s, _LEAST_DEADLINE_S),

@@ -29,6 +29,9 @@ class WorkerSettings(SharedSettings):
         le=100,
         description="Tokens of all messages are written together, once in so long; one that comes alone does not wait.",
     )
+    direct_reads: bool = Field(
+        True, description="Take a model's tokens where their bytes arrive, not by waking a task for each; faster."
+    )
     max_entry_bytes: int = Field(
         65_536,
         ge=1024,

@@ -17,7 +17,6 @@ from typing import Any
 from msgspec import Struct
 
 from shared.commands import Arg, Commands
-from shared.log.keys import log_keys
 from shared.log.scripts import script
 from shared.log.types import Ownership
 
@@ -32,16 +31,19 @@ Landed = Callable[[bool], None]
 """Told whether an extension went well; if not, or if nobody knows, `Log.append` of the same tells."""
 
 
-class _Extension(Struct, frozen=True):
+class Extension(Struct, frozen=True):
+    """What a message's owner has to say in a round: `payloads` (one at least) behind entry `last`."""
+
     own: Ownership
+    keys: tuple[str, ...]
     last: int
     payloads: Sequence[bytes]
     deadline_s: float
     landed: Landed
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.payloads))
+
+Speak = Callable[[float], Extension | None]
+"""Called once, with the loop's time, when a round begins: returns what to write in it, if anything still is."""
 
 
 class Extender:
@@ -53,53 +55,57 @@ class Extender:
         self._window_s = window_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_round = float("-inf")
-        self._round_due = False
-        self._speakers: list[Callable[[], None]] = []
-        self._extensions: list[_Extension] = []
+        self._next_round: asyncio.Handle | None = None
+        self._waits = False
+        """Whether the next round waits for the window to end."""
+        self._speakers: list[Speak] = []
 
-    def soon(self, speak: Callable[[], None]) -> None:
-        """Call `speak`, once, when the next round begins: it shall `extend`."""
+    def soon(self, speak: Speak, *, urgent: bool = False) -> None:
+        """Have `speak` asked, once, in the next round, which waits for nothing if this is `urgent`.
+
+        Its entries are appended if the one before them is the last one, and nothing else is done: no coroutine, no
+        second try, no renewed lease. `landed` is told, once and later, whether it went well; unless it did,
+        `Log.append` the same, which does no harm.
+        """
         self._speakers.append(speak)
-        self._have_a_round()
+        if self._next_round is None or (urgent and self._waits):
+            self._have_a_round(urgent)
 
-    def extend(
-        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float, landed: Landed
-    ) -> None:
-        """See `Log.extend`."""
-        self._extensions.append(_Extension(own, last, payloads, deadline_s, landed))
-        self._have_a_round()
-
-    def _have_a_round(self) -> None:
-        if self._round_due:
-            return
-        self._round_due = True
+    def _have_a_round(self, urgent: bool) -> None:
+        if self._next_round is not None:
+            self._next_round.cancel()
         loop = self._loop = self._loop or asyncio.get_running_loop()
         at = self._last_round + self._window_s
-        if loop.time() < at:
-            loop.call_at(at, self._round)
+        self._waits = not urgent and loop.time() < at
+        if self._waits:
+            self._next_round = loop.call_at(at, self._round)
         else:
-            loop.call_soon(self._round)  # not now: what this turn still brings goes with it
+            self._next_round = loop.call_soon(self._round)  # not now: what this turn still brings goes with it
 
     def _round(self) -> None:
         assert self._loop is not None
-        self._last_round = self._loop.time()
+        now = self._last_round = self._loop.time()
         speakers, self._speakers = self._speakers, []
+        self._next_round = None
+        extensions: list[Extension] = []
         for speak in speakers:
             try:
-                speak()
+                said = speak(now)
             except Exception:  # one message's bug must not cost the others their round
                 log.exception("nothing said in this round")
-        extensions, self._extensions = self._extensions, []
-        self._round_due = False
+                continue
+            if said is not None:
+                extensions.append(said)
         for group in _groups(extensions, MOST_TOGETHER if self._link.crosses_slots else 1):
             self._send(group)
 
-    def _send(self, group: list[_Extension]) -> None:
+    def _send(self, group: list[Extension]) -> None:
         keys: list[str] = []
         args: list[Arg] = []
         for each in group:
-            keys += log_keys(each.own.ref).hot
-            args += (each.own.token, each.last, each.own.epoch, len(each.payloads), *each.payloads)
+            keys += each.keys
+            own = each.own
+            args += (own.token, each.last, own.epoch, len(each.payloads), *each.payloads)
         deadline_s = min([each.deadline_s for each in group])  # who had longer sends again
         reply = self._link.at_once(script("extend"), tuple(keys), tuple(args), deadline_s=deadline_s)
         if reply is None:
@@ -108,12 +114,13 @@ class Extender:
             reply.add_done_callback(partial(_replied, group))
 
 
-def _groups(extensions: list[_Extension], most: int) -> Iterator[list[_Extension]]:
-    group: list[_Extension] = []
+def _groups(extensions: list[Extension], most: int) -> Iterator[list[Extension]]:
+    group: list[Extension] = []
     size = 0
     for each in extensions:
         group.append(each)
-        size += each.size
+        for payload in each.payloads:
+            size += len(payload)
         if len(group) == most or size > MOST_BYTES:
             yield group
             group, size = [], 0
@@ -121,12 +128,12 @@ def _groups(extensions: list[_Extension], most: int) -> Iterator[list[_Extension
         yield group
 
 
-def _replied(group: list[_Extension], reply: asyncio.Future[Any]) -> None:
+def _replied(group: list[Extension], reply: asyncio.Future[Any]) -> None:
     went_well = not reply.cancelled() and reply.exception() is None
     _tell(group, reply.result() if went_well else ())
 
 
-def _tell(group: list[_Extension], replies: Sequence[bytes]) -> None:
+def _tell(group: list[Extension], replies: Sequence[bytes]) -> None:
     for index, each in enumerate(group):
         try:
             each.landed(bool(replies) and replies[index] == b"ok")

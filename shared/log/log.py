@@ -17,7 +17,7 @@ from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
 from shared.link import ReplyError
 from shared.log.appointments import Appointments
-from shared.log.extender import Extender, Landed
+from shared.log.extender import Extender
 from shared.log.keys import chat_keys, last_key, log_keys
 from shared.log.replicas import ReplicaWait
 from shared.log.replies import META_FIELDS, meta_of, reply_of
@@ -78,7 +78,8 @@ class Log(Appointments):
         self._replicas = replicas
         self._on_end = on_end
         self._wait_replicas = ReplicaWait(link, replicas)
-        self._extender = Extender(link, gather_s)
+        self.extender = Extender(link, gather_s)
+        """Appends what many owners have to say at once, and quicker than `append`, which says what came of it."""
 
     @property
     def waits_for_replicas(self) -> bool:
@@ -168,20 +169,6 @@ class Log(Appointments):
                 return Reply("ok", int(seq), stop.decode())
             case _:
                 return reply_of(reply)
-
-    def soon(self, speak: Callable[[], None]) -> None:
-        """Call `speak`, once, when it is time to `extend`: when others do, or at once."""
-        self._extender.soon(speak)
-
-    def extend(
-        self, own: Ownership, last: int, payloads: Sequence[bytes], *, deadline_s: float, landed: Landed
-    ) -> None:
-        """Append `payloads` (one at least) behind entry `last`, if that is the last one, and do nothing else.
-
-        No coroutine, no second try, no renewed lease. `landed` is told, once and later, whether it went well; unless it
-        did, `append` the same, which does no harm.
-        """
-        self._extender.extend(own, last, payloads, deadline_s=deadline_s, landed=landed)
 
     async def checkpoint(self, own: Ownership, number: int, segment: Segment) -> Reply:
         """Store `segment` as number `number` (from 0) of the message's, in place of all that stand there and behind.

@@ -81,11 +81,12 @@ _ALL = (
         "sentinel", 17, heal_s=5, fleet=FleetSettings(workers=2, gateways=2, sentinel=True, lease_ms=10_000),
         floors={"gap repairs": 1, "repairs judged": 1},
     ),
-    # every fast path off: writes through ASGI, appends sent by the task
+    # every fast path off: writes through ASGI, upstreams read and appends sent by tasks
     _scenario(
         "plain", 3, 8, 13, floors={"takeovers": 2, "gap repairs": 1},
         fleet=FleetSettings(
-            workers=2, gateways=2, env={"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_FLUSH_DELAY_MS": 10}
+            workers=2, gateways=2,
+            env={"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_DIRECT_READS": "false", "TAILRACE_FLUSH_DELAY_MS": 10},
         ),
     ),
 )  # fmt: skip

@@ -118,7 +118,7 @@ READER = (
     ),
     Mutant(
         "a heartbeat is not asked of the task", "worker/sender.py",
-        "if self._beat or self.lease.ttl_due(now):", "if self.lease.ttl_due(now):",
+        "if not self._parked or self._beat:", "if not self._parked:",
         (_WRITER + "a_stop_comes_with_the_reply_to_a_heartbeat",),
     ),
     Mutant(

@@ -18,6 +18,7 @@ from shared.fold import fold
 from shared.ids import MessageRef
 from shared.jobs import CANCEL_NAME, CANCELS
 from shared.link import Link
+from shared.log.extender import Extension
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.segments import Segment, make_segment
@@ -128,7 +129,8 @@ async def extend(log: Log, own: Ownership, last: int, *texts: str) -> bool:
 async def extend_by(log: Log, own: Ownership, last: int, payloads: Sequence[bytes]) -> bool:
     """Extend the log behind entry `last`; return whether that went well."""
     went_well: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    log.extend(own, last, payloads, deadline_s=5, landed=went_well.set_result)
+    said = Extension(own, log_keys(own.ref).hot, last, payloads, 5, went_well.set_result)
+    log.extender.soon(lambda _now: said)
     return await went_well
 
 

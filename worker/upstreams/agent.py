@@ -22,8 +22,8 @@ class Agent:
         """Give the sink what the agent yields; raise what it raises."""
         async with aclosing(self.function(request, context)) as events:
             async for event in events:
-                if (room := sink.take((event,))) is not None:
-                    await room
+                if sink.take((event,)):
+                    await sink.room()
 
 
 def load_agent(path: str) -> Agent:

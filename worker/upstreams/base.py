@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import uuid4
@@ -95,18 +95,22 @@ class Sink(Protocol):
         """Whether a token has come: anything but the upstream's name for the answer."""
         ...
 
-    def take(self, events: Sequence[Event], /) -> Awaitable[None] | None:
-        """Take events; return what must be awaited before more is read, or None. What it raises ends the answer.
+    def take(self, events: Sequence[Event], /) -> bool:
+        """Take events; tell whether to await `room` before more is read. What it raises ends the answer.
 
         Bare deltas (id "") may be among them: the grammar opens, names and closes parts, steps and the answer.
         """
         ...
 
+    async def room(self) -> None:
+        """Wait until there is room again for what comes next."""
+        ...
+
 
 async def give(sink: Sink, events: Sequence[Event]) -> None:
     """Have `sink` take `events` and wait for its room; where there is one token after another, do so in place."""
-    if events and (room := sink.take(events)) is not None:
-        await room
+    if events and sink.take(events):
+        await sink.room()
 
 
 class Upstream(Protocol):

@@ -21,7 +21,7 @@ from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
 from worker.upstreams.chat_events import ChatEvents
 from worker.upstreams.failures import from_sdk
-from worker.upstreams.reading import body_of
+from worker.upstreams.reading import Body, Enough, body_of
 from worker.upstreams.retry import RetryBudget, with_retries
 from worker.upstreams.sse import EventTooLong, SseSplitter
 
@@ -39,6 +39,7 @@ class ChatCompletions:
     spec: ModelSpec
     client: openai.AsyncOpenAI
     budget: RetryBudget
+    direct_reads: bool = True
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         """Give the answer to `sink`; raise `UpstreamError` if it cannot be had or breaks."""
@@ -47,28 +48,30 @@ class ChatCompletions:
 
     async def _once(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         chunks, splitter = ChatEvents(), SseSplitter()
+
+        def take(piece: bytes) -> bool:
+            full = False
+            for data in splitter.feed(piece):
+                if events := chunks.feed(data):
+                    full = sink.take(events)
+            if chunks.done or chunks.reason is not None:
+                raise Enough
+            return full
+
         try:
-            async with self._body_of_call(request, context) as pieces:
-                async for piece in pieces:
-                    for data in splitter.feed(piece):
-                        if (events := chunks.feed(data)) and (room := sink.take(events)) is not None:
-                            await room
-                    if chunks.finished or chunks.done:
-                        break
-                else:
+            async with self._body_of_call(request, context) as body:
+                if await body.pour(take, sink.room):
                     for data in splitter.close():
                         await give(sink, chunks.feed(data))
-                if chunks.finished and not chunks.done:
-                    await give(sink, await _trailer(pieces, splitter, chunks))
+                elif not chunks.done:
+                    await give(sink, await _trailer(body, splitter, chunks))
         finally:
             if chunks.usage is not None:
                 context.add_usage(chunks.usage)
         await give(sink, chunks.close())
 
     @asynccontextmanager
-    async def _body_of_call(
-        self, request: GenerationRequest, context: AgentContext
-    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    async def _body_of_call(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Body, None]:
         try:
             async with (
                 self.client.chat.completions.with_streaming_response.create(
@@ -78,9 +81,9 @@ class ChatCompletions:
                     extra_body=self._body(request),
                     extra_headers=context.headers,
                 ) as response,
-                body_of(response) as pieces,
+                body_of(response, direct=self.direct_reads) as body,
             ):
-                yield pieces
+                yield body
         except EventTooLong:
             raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
         except _BROKEN as error:
@@ -94,16 +97,24 @@ class ChatCompletions:
         return body
 
 
-async def _trailer(pieces: AsyncGenerator[bytes, None], splitter: SseSplitter, chunks: ChatEvents) -> list[Event]:
+async def _trailer(body: Body, splitter: SseSplitter, chunks: ChatEvents) -> list[Event]:
     """Read on after the model's last word, for usage; what breaks there breaks nothing. Returns late content."""
     late: list[Event] = []
+
+    def take(piece: bytes) -> bool:
+        for data in splitter.feed(piece):
+            late.extend(chunks.feed(data))
+        if chunks.done:
+            raise Enough
+        return False
+
     with suppress(*_BROKEN, EventTooLong, TimeoutError):
         async with asyncio.timeout(TRAILER_S):
-            async for piece in pieces:
-                for data in splitter.feed(piece):
+            if await body.pour(take, _no_wait):
+                for data in splitter.close():
                     late += chunks.feed(data)
-                if chunks.done:
-                    return late
-            for data in splitter.close():
-                late += chunks.feed(data)
     return late
+
+
+async def _no_wait() -> None:
+    """Wait for nothing: a trailer is short."""

@@ -7,6 +7,7 @@ know. The answer counts as finished only if a `finish_reason` came.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -45,7 +46,8 @@ class _Chunk(Struct):
     message: Any = None
 
 
-_decoder: msgspec.json.Decoder[_Chunk] = msgspec.json.Decoder(_Chunk)
+_decode = msgspec.json.Decoder(_Chunk).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 _REASONS: dict[str, ev.FinishReason] = {
     "stop": "stop",
@@ -86,7 +88,10 @@ class ChatEvents:
             self.done = True
             return []
         try:
-            chunk = self._decode(data)
+            try:
+                chunk = _decode(data)
+            except _UNREADABLE:
+                chunk = self._decode_odd(data)
             if chunk.usage is not None:
                 self.usage = read_usage(chunk.usage) or self.usage
             if chunk.choices:
@@ -103,17 +108,12 @@ class ChatEvents:
             raise UpstreamError("upstream_interrupted", retryable=True)
         return [*self._tools.close(), ev.Finish(self.reason)]
 
-    def _decode(self, data: bytes) -> _Chunk:
-        try:
-            try:
-                return _decoder.decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if b"\\u" not in data:
-                    raise
-                return _decoder.decode(self._mend(data))
-        except (ValueError, LookupError, TypeError, AttributeError):
-            text = "The model's stream is not in the form expected."
-            raise UpstreamError("upstream_error", text, retryable=True) from None
+    def _decode_odd(self, data: bytes) -> _Chunk:
+        if b"\\u" in data:
+            with suppress(ValueError, LookupError, TypeError, AttributeError):
+                return _decode(self._mend(data))
+        text = "The model's stream is not in the form expected."
+        raise UpstreamError("upstream_error", text, retryable=True) from None
 
     def _mend(self, data: bytes) -> bytes:
         """Put surrogate pairs together that a server cut into two chunks; what stays half becomes U+FFFD."""

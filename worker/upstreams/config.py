@@ -58,13 +58,14 @@ class Upstreams:
 
     def _make(self, spec: ModelSpec) -> Upstream:
         budget = RetryBudget(self._settings.retry_s, self._settings.retry_times)
+        direct = self._settings.direct_reads
         match spec.kind:
             case "agent":
                 return load_agent(spec.agent)
             case "chat_completions":
-                return ChatCompletions(spec, self._client(spec), budget)
+                return ChatCompletions(spec, self._client(spec), budget, direct)
             case "responses":
-                return Responses(spec, self._client(spec), budget)
+                return Responses(spec, self._client(spec), budget, direct)
 
     def _client(self, spec: ModelSpec) -> openai.AsyncOpenAI:
         slots = self._settings.worker_slots

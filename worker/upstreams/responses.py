@@ -22,7 +22,7 @@ from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
 from worker.upstreams.failures import from_sdk
-from worker.upstreams.reading import body_of
+from worker.upstreams.reading import Body, Enough, body_of
 from worker.upstreams.responses_events import ResponsesEvents
 from worker.upstreams.responses_input import responses_body
 from worker.upstreams.retry import RetryBudget, with_retries
@@ -43,6 +43,7 @@ class Responses:
     spec: ModelSpec
     client: openai.AsyncOpenAI
     budget: RetryBudget
+    direct_reads: bool = True
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         """Give the answer to `sink`; with `context.upstream_id` that of the run of this name, from its beginning.
@@ -75,8 +76,8 @@ class Responses:
         while True:
             attached = reader.response_id
             try:
-                async with self._body_of_call(request, context, attached, reader.number) as pieces:
-                    await _drain(pieces, reader, sink)
+                async with self._body_of_call(request, context, attached, reader.number) as body:
+                    await _drain(body, reader, sink)
                 if reader.finished:
                     return
                 raise UpstreamError("upstream_interrupted", retryable=True)
@@ -91,7 +92,7 @@ class Responses:
     @asynccontextmanager
     async def _body_of_call(
         self, request: GenerationRequest, context: AgentContext, attach: str, after: int
-    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    ) -> AsyncGenerator[Body, None]:
         api, headers = self.client.responses.with_streaming_response, context.headers
         try:
             if attach:
@@ -105,8 +106,8 @@ class Responses:
                     extra_body=self._body(request),
                     extra_headers=headers,
                 )
-            async with call as response, body_of(response) as pieces:
-                yield pieces
+            async with call as response, body_of(response, direct=self.direct_reads) as body:
+                yield body
         except EventTooLong:
             raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
         except _BROKEN as error:
@@ -141,14 +142,19 @@ class Responses:
         return True
 
 
-async def _drain(pieces: AsyncGenerator[bytes, None], reader: ResponsesEvents, sink: Sink) -> None:
+async def _drain(body: Body, reader: ResponsesEvents, sink: Sink) -> None:
     """Read a body to the response's end, or to its own."""
     splitter = SseSplitter()
-    async for piece in pieces:
+
+    def take(piece: bytes) -> bool:
+        full = False
         for data in splitter.feed(piece):
-            if (events := reader.feed(data)) and (room := sink.take(events)) is not None:
-                await room
+            if events := reader.feed(data):
+                full = sink.take(events)
             if reader.finished:
-                return
-    for data in splitter.close():
-        await give(sink, reader.feed(data))
+                raise Enough
+        return full
+
+    if await body.pour(take, sink.room):
+        for data in splitter.close():
+            await give(sink, reader.feed(data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,16 +26,20 @@ class Kept:
     def begun(self) -> bool:
         return not all(isinstance(event, ev.Upstream) for event in self.events)
 
-    def take(self, events: Sequence[ev.Event]) -> Awaitable[None] | None:
+    def take(self, events: Sequence[ev.Event]) -> bool:
         self.events += events
-        return None
+        return False
+
+    async def room(self) -> None:
+        raise AssertionError("nobody was told to wait")
 
 
 class Caller:
     """Calls upstreams as an attempt would and keeps what they said."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct_reads: bool) -> None:
         self.usage = ev.Usage()
+        self._direct_reads = direct_reads
         self.kept = Kept()
         self.context: AgentContext
         self._open: list[Upstreams] = []
@@ -43,7 +47,7 @@ class Caller:
     def upstream(self, url: str, *, retry_s: float = 2.0, **spec: Any) -> Any:
         """Return the upstream of a model at `url`."""
         model = ModelSpec(name="m", base_url=url, api_key_env="SECRET_KEY", **spec)
-        settings = WorkerSettings(retry_s=retry_s, retry_times=4)
+        settings = WorkerSettings(retry_s=retry_s, retry_times=4, direct_reads=self._direct_reads)
         upstreams = Upstreams(Models([model]), settings, {"SECRET_KEY": "sk-test-0123456789"})
         self._open.append(upstreams)
         return upstreams.get("m")
@@ -73,9 +77,10 @@ class Caller:
             await upstreams.close()
 
 
-@pytest.fixture
-async def caller() -> AsyncIterator[Caller]:
-    caller = Caller()
+@pytest.fixture(params=[True, False], ids=["direct", "pulled"])
+async def caller(request: pytest.FixtureRequest) -> AsyncIterator[Caller]:
+    """Calls with a body's bytes handed over where they arrive, and without."""
+    caller = Caller(direct_reads=request.param)
     yield caller
     await caller.close()
 

@@ -46,7 +46,7 @@ class Pen:
 
     def say(self, *texts: str) -> None:
         for text in texts:
-            self.writer.put(ev.TextDelta("t", text))
+            self.writer.say(ev.TextDelta("t", text))
 
     async def logged(self, text: str) -> None:
         """Wait until the log's text is `text`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -311,24 +311,29 @@ async def test_parameters_pass_through_and_ours_cannot_be_overridden(caller: Cal
 class Refusing(Kept):
     """A sink that takes nothing."""
 
-    def take(self, events: Sequence[ev.Event]) -> None:
+    def take(self, events: Sequence[ev.Event]) -> bool:
         raise OutputLimit
 
 
 class Narrow(Kept):
-    """A sink that has room for one thing at a time."""
+    """A sink that never has room at once, and counts what it is given while it has none."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.room = asyncio.Event()
+        self.waits = 0
+        self.most = 0
+        self._given = 0
 
-    def take(self, events: Sequence[ev.Event]) -> Awaitable[None]:
+    def take(self, events: Sequence[ev.Event]) -> bool:
         super().take(events)
-        self.room.clear()
-        return self._wait()
+        self._given += len(said(list(events)))
+        self.most = max(self.most, self._given)
+        return True
 
-    async def _wait(self) -> None:
-        await self.room.wait()
+    async def room(self) -> None:
+        self.waits += 1
+        await asyncio.sleep(0)
+        self._given = 0
 
 
 REQUEST = GenerationRequest("m", [{"role": "user", "content": "hi"}])
@@ -342,19 +347,24 @@ async def test_a_sink_that_takes_no_more_ends_the_call_and_is_not_asked_again(ca
         assert len(server.requests) == 1
 
 
-async def test_nothing_is_given_to_a_sink_without_room(caller: Caller) -> None:
-    sink = Narrow()
-    async with raw_server(whole(*HELLO, STOP, DONE)) as server:
-        call = asyncio.create_task(caller.upstream(server.url)(REQUEST, caller.make_context(), sink))
-        for so_far in ("Hel", "Hello ü€😀"):
-            await wait_until(lambda: not sink.room.is_set() and bool(sink.events))
-            assert said(sink.events) == so_far
-            sink.room.set()
-            await wait_until(lambda: not sink.room.is_set())
-        sink.room.set()
-        async with asyncio.timeout(5):
-            await call
+async def test_a_sink_without_room_is_given_one_piece_at_most(caller: Caller) -> None:
+    sink, word, words = Narrow(), "x" * 4_000, 1_000
+    async with raw_server(whole(*[chunk({"content": word})] * words, STOP, DONE)) as server:
+        await caller.upstream(server.url)(REQUEST, caller.make_context(), sink)
+    assert said(sink.events) == word * words
     assert isinstance(sink.events[-1], ev.Finish)
+    assert sink.most <= 262_144
+    assert sink.waits > 1
+
+
+async def test_a_body_that_breaks_in_the_middle_is_an_interruption(caller: Caller) -> None:
+    head = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+    framed = b"%x\r\n%b\r\n" % (len(HELLO[1]), HELLO[1])
+    async with raw_server([head, framed]) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_interrupted"
+    assert said(caller.events) == "Hel"
 
 
 async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(caller: Caller) -> None:

@@ -11,6 +11,8 @@ import pytest
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log import extender
+from shared.log.extender import Extension
+from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Ownership, Retention, new_token
 from shared.redis import resolver
@@ -63,8 +65,9 @@ async def test_who_is_asked_or_told_and_breaks_costs_the_others_nothing(log: Log
     def breaks(went_well: bool) -> None:
         raise RuntimeError(went_well)
 
-    log.soon(lambda: breaks(False))
-    log.extend(broken, 2, [text("a")], deadline_s=5, landed=breaks)
+    said = Extension(broken, log_keys(broken.ref).hot, 2, [text("a")], 5, breaks)
+    log.extender.soon(lambda now: breaks(now > 0))
+    log.extender.soon(lambda _now: said)
     assert await extend(log, sound, 2, "a")
 
 
@@ -74,11 +77,32 @@ async def test_rounds_keep_apart_and_whoever_comes_after_a_quiet_one_does_not_wa
     own, other = await owned(log, ref, 2)
     spoken: asyncio.Future[float] = loop.create_future()
     asked = loop.time()
-    log.soon(lambda: spoken.set_result(loop.time()))
+    log.extender.soon(spoken.set_result)
     assert not spoken.done(), "what the turn still brings goes with it"
     assert await spoken - asked < window_s
     assert await extended(log, [own, other]) == [True, True]
     assert loop.time() - await spoken >= window_s * 0.99
+
+
+async def test_what_is_urgent_waits_for_no_window_and_takes_along_who_does(link: Link, ref: MessageRef) -> None:
+    window_s, loop = 30, asyncio.get_running_loop()
+    log = Log(link, Retention(), gather_s=window_s)
+    own, other, third = await owned(log, ref, 3)
+    assert await extend(log, own, 2, "a")
+    waiting = asyncio.create_task(extend(log, other, 2, "a"))
+    began = loop.time()
+    first_token: asyncio.Future[float] = loop.create_future()
+    log.extender.soon(lambda _now: None)
+    await asyncio.sleep(0)
+    log.extender.soon(first_token.set_result, urgent=True)
+    log.extender.soon(lambda _now: None, urgent=True)
+    assert await first_token - began < window_s / 2
+    assert await waiting
+    last = asyncio.create_task(extend(log, third, 2, "a"))
+    await asyncio.sleep(0)
+    log.extender.soon(lambda _now: None, urgent=True)
+    assert await last
+    assert loop.time() - began < window_s / 2
 
 
 async def test_without_a_connection_everybody_hears_so(redis_url: str, log: Log, ref: MessageRef) -> None:
