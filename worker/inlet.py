@@ -76,7 +76,7 @@ class Inlet:
                 writer.say(delta)
             else:
                 self._take(event)
-        return writer.full
+        return writer.ledger.waiting_bytes > writer.most_unsent  # `full`, without a call for every token
 
     def _take(self, event: ev.Event) -> None:
         self.begun = self.begun or not isinstance(event, ev.Upstream)

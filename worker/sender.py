@@ -77,6 +77,7 @@ class Sender:
         self._backup = backup
         self.lease = lease
         self._limits = limits
+        self.most_unsent = limits.max_unsent_bytes
         self._channel = channel
         self._signal = signal
         self._metrics = metrics
@@ -112,7 +113,7 @@ class Sender:
         if self._closed:
             return
         self.ledger.say(delta)
-        if not self._shooting and self._parked:
+        if self._parked and not self._shooting:
             self._rouse()
 
     def beat(self) -> None:
@@ -123,7 +124,7 @@ class Sender:
     @property
     def full(self) -> bool:
         """Whether so much is unsent that the upstream should be read no further for now."""
-        return self.ledger.waiting_bytes > self._limits.max_unsent_bytes
+        return self.ledger.waiting_bytes > self.most_unsent
 
     async def wait_room(self) -> None:
         """Wait until the writer is not full; the lease's end, which the generation watches, bounds it."""
@@ -212,7 +213,7 @@ class Sender:
         self._confirm(last, sent_at)
         if self.ledger.due(last):
             self._checkpoints.look(last)
-        if self._to_send:
+        if self._beat or self.ledger.goes_beyond(last):
             self._rouse()
 
     def _confirm(self, last: int, sent_at: float) -> None:
