@@ -162,4 +162,20 @@ READER = (
         "await asyncio.gather(*(self._store.watch(ref, random.randrange(2000)) for ref in refs))", "pass",
         (_REAPER + "the_sweep_finds_what_every_index_forgot",),
     ),
+    Mutant(
+        "an answer's first token waits for the round of others", "shared/log/extender.py",
+        "(urgent and self._waits)", "False",
+        ("tests/unit/shared/log/test_extender.py::test_what_is_urgent_waits_for_no_window_and_takes_along_who_does",),
+    ),
+    Mutant(
+        "text that goes on is not held against the limits", "worker/ledger.py",
+        "len(waiting) > self._max_entries\n        ):\n            raise OutputLimit",
+        "len(waiting) > self._max_entries\n        ):\n            pass",
+        ("tests/unit/worker/test_inlet.py::test_an_answer_under_way_may_not_outgrow_its_limit_either",),
+    ),
+    Mutant(
+        "text is written as it comes although a replay is behind", "worker/inlet.py",
+        "self._skip is None and not self._unlogged_usage", "not self._unlogged_usage",
+        ("tests/unit/worker/test_inlet.py::test_a_replay_is_behind_until_it_has_passed_what_the_log_holds",),
+    ),
 )  # fmt: skip

@@ -89,3 +89,12 @@ async def test_what_has_no_room_does_not_reach_the_grammar(log: Log, ref: Messag
         with pytest.raises(OutputLimit):
             mouth.take([ev.TextDelta("", "x" * 10_000_001)])
         assert mouth.grammar.break_off() == [ev.Start("m")]
+
+
+async def test_an_answer_under_way_may_not_outgrow_its_limit_either(log: Log, ref: MessageRef) -> None:
+    async with pen(log, ref) as it:
+        mouth = inlet(it)
+        mouth.take([ev.TextDelta("", "a")])
+        with pytest.raises(OutputLimit):
+            mouth.take([ev.TextDelta("", "b"), ev.TextDelta("", "x" * 10_000_001)])
+        assert (await written(it, log))[-1] == ev.TextDelta("t0", "ab")

@@ -87,6 +87,32 @@ def test_a_message_may_not_grow_beyond_its_bytes_or_its_entries() -> None:
         book.check_room(ev.StartStep())
 
 
+@given(st.lists(st.tuples(st.sampled_from("tr"), st.text(max_size=40), st.booleans())))
+def test_the_short_way_of_text_ends_where_the_long_way_does(said: list[tuple[str, str, bool]]) -> None:
+    short, long = (ledger(max_entry=260, max_bytes=1_500, max_entries=20) for _ in range(2))
+    for part, text, sends in said:
+        delta = ev.TextDelta(part, text + "\ud800") if part == "t" else ev.ReasoningDelta(part, text)
+        try:
+            long.check_room(delta)
+        except OutputLimit:
+            with pytest.raises(OutputLimit):
+                short.say(delta)
+        else:
+            long.put(delta)
+            short.say(delta)
+        assert short.waiting_bytes == long.waiting_bytes
+        if sends:
+            acked = short.last_seq
+            assert acked == long.last_seq
+            batch = short.next_batch(acked, 1_024)
+            long.encode()
+            assert batch == long.unsent(acked, 1_024)
+    short.encode()
+    long.encode()
+    assert [entry.raw for entry in short.entries()] == [entry.raw for entry in long.entries()]
+    assert not short.goes_beyond(short.last_seq)
+
+
 def test_half_a_surrogate_pair_becomes_a_replacement_and_whole_ones_join() -> None:
     book = ledger()
     put_all(book, ev.TextStart("t"), ev.TextDelta("t", "a\ud83d"), ev.TextDelta("t", "\ude00b\ud83d"))

@@ -85,7 +85,7 @@ async def test_rounds_keep_apart_and_whoever_comes_after_a_quiet_one_does_not_wa
 
 
 async def test_what_is_urgent_waits_for_no_window_and_takes_along_who_does(link: Link, ref: MessageRef) -> None:
-    window_s, loop = 30, asyncio.get_running_loop()
+    window_s, loop = 5.0, asyncio.get_running_loop()
     log = Log(link, Retention(), gather_s=window_s)
     own, other, third = await owned(log, ref, 3)
     assert await extend(log, own, 2, "a")
