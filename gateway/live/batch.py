@@ -23,7 +23,8 @@ class Batch(Struct, eq=False, gc=False):
     count: int
     last: bytes
     over: Over | None
-    _chunk: bytes | None = None
+    chunk: bytes = b""
+    """The frames as an HTTP chunk once somebody has had it made; there is one for all viewers."""
 
     @classmethod
     def of(cls, blocks: Sequence[bytes], last: Entry) -> Batch:
@@ -40,9 +41,7 @@ class Batch(Struct, eq=False, gc=False):
         frames = b"".join([batch.frames for batch in kept])
         return cls(frames, sum(batch.count for batch in kept), last.last, last.over)
 
-    @property
-    def chunk(self) -> bytes:
-        """The frames as an HTTP chunk, made once for all viewers."""
-        if self._chunk is None:
-            self._chunk = chunk(self.frames)
-        return self._chunk
+    def make_chunk(self) -> bytes:
+        """Return the frames as an HTTP chunk. (Not a property: every viewer of every batch looks for it.)"""
+        self.chunk = made = chunk(self.frames)
+        return made

@@ -102,10 +102,18 @@ class _Tapped:
     async def _flow(self, take: Take) -> bool:
         """Let the bytes flow to the end or until `take` wants to wait (True)."""
         flow = _Flow(take)
+        # A body that breaks HTTP's own rules closes the connection, and aiohttp's reader hears nothing of that.
+        closed: asyncio.Future[None] | None = getattr(self._reader._protocol, "closed", None)
+        if closed is None:
+            raise httpx2.ReadError("the connection is closed")
+        closed.add_done_callback(flow.lost)
         self._reader._waiter = cast("asyncio.Future[None]", flow)
         try:
             return await flow or False
         finally:
+            closed.remove_done_callback(flow.lost)
+            closed.remove_done_callback(_overhear)  # one of it is enough
+            closed.add_done_callback(_overhear)
             if self._reader._waiter is flow:
                 self._reader._waiter = None
             if flow.done() and not flow.cancelled():
@@ -118,6 +126,18 @@ class _Flow(asyncio.Future["bool | None"]):
     def __init__(self, take: Take) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.take = take
+
+    def lost(self, closed: asyncio.Future[None]) -> None:
+        """Hear that the connection is gone; whatever it had to say about the body has been said."""
+        _overhear(closed)
+        if not self.done():
+            self.set_exception(httpx2.ReadError("the connection was lost"))
+
+
+def _overhear(closed: asyncio.Future[None]) -> None:
+    """Look at why a connection ended, so that asyncio does not report it as forgotten."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 class _PouringReader(StreamReader):

@@ -367,6 +367,19 @@ async def test_a_body_that_breaks_in_the_middle_is_an_interruption(caller: Calle
     assert said(caller.events) == "Hel"
 
 
+async def test_a_body_against_the_rules_of_http_is_an_interruption() -> None:
+    # aiohttp tells nobody who reads through it; there the deadline for silence ends such an answer.
+    caller = Caller(direct_reads=True)
+    head = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+    framed = b"%x\r\n%b\r\n" % (len(HELLO[1]), HELLO[1])
+    async with raw_server([head, framed, b"zz\r\nno chunk at all\r\n"], hold_open=True) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    await caller.close()
+    assert caught.value.code == "upstream_interrupted"
+    assert said(caller.events) == "Hel"
+
+
 async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(caller: Caller) -> None:
     async with raw_server(whole(*HELLO), hold_open=True) as server:
         call = asyncio.create_task(caller.call(caller.upstream(server.url)))
