@@ -23,8 +23,7 @@ class Batch(Struct, eq=False, gc=False):
     count: int
     last: bytes
     over: Over | None
-    chunk: bytes = b""
-    """The frames as an HTTP chunk once somebody has had it made; there is one for all viewers."""
+    _chunk: bytes | None = None
 
     @classmethod
     def of(cls, blocks: Sequence[bytes], last: Entry) -> Batch:
@@ -41,7 +40,9 @@ class Batch(Struct, eq=False, gc=False):
         frames = b"".join([batch.frames for batch in kept])
         return cls(frames, sum(batch.count for batch in kept), last.last, last.over)
 
-    def make_chunk(self) -> bytes:
-        """Return the frames as an HTTP chunk. (Not a property: every viewer of every batch looks for it.)"""
-        self.chunk = made = chunk(self.frames)
-        return made
+    @property
+    def chunk(self) -> bytes:
+        """The frames as an HTTP chunk, made once for all viewers."""
+        if self._chunk is None:
+            self._chunk = chunk(self.frames)
+        return self._chunk

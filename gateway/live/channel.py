@@ -57,10 +57,7 @@ class Channel:
         if frame is None:
             self.feed((Entry.from_redis(entry_id, raw),))
         else:
-            pending = self._pending
-            if not pending:
-                self._schedule(self)
-            pending.append(Batch(frame(entry_id, raw), 1, entry_id, "ended" if raw.startswith(END_PREFIX) else None))
+            self._put(Batch(frame(entry_id, raw), 1, entry_id, "ended" if raw.startswith(END_PREFIX) else None))
 
     def _put(self, batch: Batch) -> None:
         if not self._pending:

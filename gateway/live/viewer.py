@@ -116,9 +116,8 @@ class Viewer:
         direct = self._sink.direct
         if direct is None or self._pending:
             self._queue(batch)
-        elif not batch.frames or direct.push(batch.chunk or batch.make_chunk(), self._bound):
-            self._at = batch.last  # as `_handed`; this is where all live events pass
-            self._ordinal += batch.count
+        elif not batch.frames or direct.push(batch.chunk, self._bound):
+            self._handed(batch)
             self.last_write = now
             if batch.over:
                 self._over = batch.over
@@ -326,7 +325,7 @@ class Viewer:
         if not self._sink.started:
             await self._write(b"")
         direct = self._sink.direct
-        if direct is not None and direct.push(batch.chunk or batch.make_chunk(), self._bound):
+        if direct is not None and direct.push(batch.chunk, self._bound):
             await self._write(b"")  # returns when the socket has room again
         else:
             await self._write(batch.frames)
