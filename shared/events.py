@@ -279,6 +279,8 @@ ContentEvent = (
     | MessageMetadata | Finish | Abort | Error | Data
 )  # fmt: skip
 Event = _Tagged | Data | Unknown
+Spoken = TextDelta | ReasoningDelta
+"""What a model says: text, or thought."""
 
 _decoder: msgspec.json.Decoder[_Tagged] = msgspec.json.Decoder(_Tagged)
 _encoder = msgspec.json.Encoder()

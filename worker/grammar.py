@@ -15,8 +15,6 @@ from msgspec import UNSET, UnsetType
 from shared import events as ev
 from shared.outline import Outline
 
-_SPOKEN = (ev.TextDelta, ev.ReasoningDelta)
-
 
 class AgentFailed(Exception):
     """Raised when an agent yields `error`: the answer is over, the text is the agent's own."""
@@ -35,7 +33,7 @@ class Grammar:
         self._reason: ev.FinishReason | UnsetType = UNSET
         self._metadata: dict[str, Any] = {}
 
-    def going_on(self, delta: ev.TextDelta | ev.ReasoningDelta) -> ev.TextDelta | ev.ReasoningDelta | None:
+    def going_on(self, delta: ev.Spoken) -> ev.Spoken | None:
         """Return what to write for `delta` if it goes on with an open part, as nearly all do; None: ask `feed`."""
         kind, part_id = type(delta), delta.id or self._auto
         if self._outline.parts.get(part_id) is not (kind is ev.TextDelta) or not delta.delta:
@@ -44,7 +42,7 @@ class Grammar:
 
     def feed(self, event: ev.Event) -> list[ev.Event]:
         """Return what to write for `event`; raise `AgentFailed`."""
-        if isinstance(event, _SPOKEN):
+        if isinstance(event, ev.Spoken):
             return self._delta(event)
         out: list[ev.Event] = []
         match event:
@@ -102,7 +100,7 @@ class Grammar:
         if not self._outline.in_step:
             self._emit(ev.StartStep(), out)
 
-    def _delta(self, event: ev.TextDelta | ev.ReasoningDelta) -> list[ev.Event]:
+    def _delta(self, event: ev.Spoken) -> list[ev.Event]:
         if (written := self.going_on(event)) is not None:
             return [written]
         if not event.delta:

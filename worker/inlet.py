@@ -15,8 +15,6 @@ from worker.metrics import Metrics
 from worker.recovery import Plan, Rebase, Skip
 from worker.writer import Writer
 
-_SPOKEN = (ev.TextDelta, ev.ReasoningDelta)
-
 
 class Inlet:
     """The `Sink` of an attempt: grammar, limits and the log's own state decide what of an event is written."""
@@ -72,11 +70,11 @@ class Inlet:
         self.progress = self._time()
         self._metrics.events.value += len(events)
         for event in events:
-            if self._plain and isinstance(event, _SPOKEN) and (delta := grammar.going_on(event)) is not None:
+            if self._plain and isinstance(event, ev.Spoken) and (delta := grammar.going_on(event)) is not None:
                 writer.say(delta)
             else:
                 self._take(event)
-        return writer.ledger.waiting_bytes > writer.most_unsent  # `full`, without a call for every token
+        return writer.full
 
     def _take(self, event: ev.Event) -> None:
         self.begun = self.begun or not isinstance(event, ev.Upstream)

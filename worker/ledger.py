@@ -23,10 +23,6 @@ _LONGEST_ESCAPE = 6
 """Bytes that one character may take in JSON, as in \\u0000."""
 
 
-Spoken = ev.TextDelta | ev.ReasoningDelta
-"""Text, or thought."""
-
-
 class OutputLimit(Exception):
     """Raised when a message has reached its limit on bytes or entries."""
 
@@ -98,7 +94,7 @@ class Ledger:
         ):
             raise OutputLimit
 
-    def say(self, delta: Spoken) -> None:
+    def say(self, delta: ev.Spoken) -> None:
         """Take a piece of text, or raise `OutputLimit`: `check_room` and `put` in one, for nearly all there is."""
         text, waiting = delta.delta, self._waiting
         size = len(text) if text.isascii() else _size(text)
@@ -157,7 +153,7 @@ class Ledger:
         waiting, own = self._waiting, self._own
         if len(waiting) == 1 and acked == self._marker_seq + len(own) - 1:
             said = waiting[0]
-            if isinstance(said, Spoken) and len(said.delta) <= self._longest_delta:
+            if isinstance(said, ev.Spoken) and len(said.delta) <= self._longest_delta:
                 try:
                     raw = ev.encode_json(said)
                 except UnicodeEncodeError:

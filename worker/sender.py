@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import StorageFull, Unavailable
-from shared.events import Event
+from shared.events import Event, Spoken
 from shared.log.extender import Extension
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
 from worker.lease import Lease
-from worker.ledger import Ledger, Spoken
+from worker.ledger import Ledger
 from worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,6 @@ class Sender:
         self._backup = backup
         self.lease = lease
         self._limits = limits
-        self.most_unsent = limits.max_unsent_bytes
         self._channel = channel
         self._signal = signal
         self._metrics = metrics
@@ -113,8 +112,7 @@ class Sender:
         if self._closed:
             return
         self.ledger.say(delta)
-        if self._parked and not self._shooting:
-            self._rouse()
+        self._rouse()
 
     def beat(self) -> None:
         """Send a heartbeat soon; its reply tells of a stop."""
@@ -124,7 +122,7 @@ class Sender:
     @property
     def full(self) -> bool:
         """Whether so much is unsent that the upstream should be read no further for now."""
-        return self.ledger.waiting_bytes > self.most_unsent
+        return self.ledger.waiting_bytes > self._limits.max_unsent_bytes
 
     async def wait_room(self) -> None:
         """Wait until the writer is not full; the lease's end, which the generation watches, bounds it."""
@@ -213,7 +211,7 @@ class Sender:
         self._confirm(last, sent_at)
         if self.ledger.due(last):
             self._checkpoints.look(last)
-        if self._beat or self.ledger.goes_beyond(last):
+        if self._to_send:
             self._rouse()
 
     def _confirm(self, last: int, sent_at: float) -> None:

@@ -19,9 +19,10 @@ from shared.events import Event
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
+from worker.upstreams.body import Body, Enough
 from worker.upstreams.chat_events import ChatEvents
 from worker.upstreams.failures import from_sdk
-from worker.upstreams.reading import Body, Enough, body_of
+from worker.upstreams.reading import body_of
 from worker.upstreams.retry import RetryBudget, with_retries
 from worker.upstreams.sse import EventTooLong, SseSplitter
 

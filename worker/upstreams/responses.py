@@ -21,8 +21,9 @@ from shared.events import Upstream
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
+from worker.upstreams.body import Body, Enough
 from worker.upstreams.failures import from_sdk
-from worker.upstreams.reading import Body, Enough, body_of
+from worker.upstreams.reading import body_of
 from worker.upstreams.responses_events import ResponsesEvents
 from worker.upstreams.responses_input import responses_body
 from worker.upstreams.retry import RetryBudget, with_retries

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from shared import events as ev
-from shared.jobs import GenerationRequest
-from tests.support.wait import wait_until
-from tests.unit.worker.conftest import Caller, Kept, said, thought
+from tests.unit.worker.conftest import Caller, said, thought
 from tests.unit.worker.raw_server import DONE, HEAD, STOP, chunk, raw_server, sse, status
-from worker.ledger import OutputLimit
 from worker.upstreams.base import UpstreamError
 
 HELLO = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo ü€😀"})]
@@ -306,88 +301,6 @@ async def test_parameters_pass_through_and_ours_cannot_be_overridden(caller: Cal
     assert (body["temperature"], body["top_k"], body["brand_new"]) == (0.5, 3, {"x": 1})
     assert body["stream_options"] == {"include_usage": True, "y": 2}
     assert b"authorization: bearer sk-test-0123456789" in server.requests[0].lower()
-
-
-class Refusing(Kept):
-    """A sink that takes nothing."""
-
-    def take(self, events: Sequence[ev.Event]) -> bool:
-        raise OutputLimit
-
-
-class Narrow(Kept):
-    """A sink that never has room at once, and counts what it is given while it has none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits = 0
-        self.most = 0
-        self._given = 0
-
-    def take(self, events: Sequence[ev.Event]) -> bool:
-        super().take(events)
-        self._given += len(said(list(events)))
-        self.most = max(self.most, self._given)
-        return True
-
-    async def room(self) -> None:
-        self.waits += 1
-        await asyncio.sleep(0)
-        self._given = 0
-
-
-REQUEST = GenerationRequest("m", [{"role": "user", "content": "hi"}])
-
-
-async def test_a_sink_that_takes_no_more_ends_the_call_and_is_not_asked_again(caller: Caller) -> None:
-    async with raw_server(whole(*HELLO), hold_open=True) as server:
-        with pytest.raises(OutputLimit):
-            await caller.upstream(server.url)(REQUEST, caller.make_context(), Refusing())
-        await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
-        assert len(server.requests) == 1
-
-
-async def test_a_sink_without_room_is_given_one_piece_at_most(caller: Caller) -> None:
-    sink, word, words = Narrow(), "x" * 4_000, 1_000
-    async with raw_server(whole(*[chunk({"content": word})] * words, STOP, DONE)) as server:
-        await caller.upstream(server.url)(REQUEST, caller.make_context(), sink)
-    assert said(sink.events) == word * words
-    assert isinstance(sink.events[-1], ev.Finish)
-    assert sink.most <= 262_144
-    assert sink.waits > 1
-
-
-async def test_a_body_that_breaks_in_the_middle_is_an_interruption(caller: Caller) -> None:
-    head = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-    framed = b"%x\r\n%b\r\n" % (len(HELLO[1]), HELLO[1])
-    async with raw_server([head, framed]) as server:
-        with pytest.raises(UpstreamError) as caught:
-            await caller.call(caller.upstream(server.url))
-    assert caught.value.code == "upstream_interrupted"
-    assert said(caller.events) == "Hel"
-
-
-async def test_a_body_against_the_rules_of_http_is_an_interruption() -> None:
-    # aiohttp tells nobody who reads through it; there the deadline for silence ends such an answer.
-    caller = Caller(direct_reads=True)
-    head = HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-    framed = b"%x\r\n%b\r\n" % (len(HELLO[1]), HELLO[1])
-    async with raw_server([head, framed, b"zz\r\nno chunk at all\r\n"], hold_open=True) as server:
-        with pytest.raises(UpstreamError) as caught:
-            await caller.call(caller.upstream(server.url))
-    await caller.close()
-    assert caught.value.code == "upstream_interrupted"
-    assert said(caller.events) == "Hel"
-
-
-async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(caller: Caller) -> None:
-    async with raw_server(whole(*HELLO), hold_open=True) as server:
-        call = asyncio.create_task(caller.call(caller.upstream(server.url)))
-        await wait_until(lambda: len(caller.events) == 2)
-        call.cancel()
-        await asyncio.wait({call})
-        assert call.cancelled()
-        await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
 
 
 async def test_a_character_cut_into_two_escapes_is_put_together_again(caller: Caller) -> None:
