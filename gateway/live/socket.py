@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.access.auth import subprotocol_of
 from gateway.access.principal import Principal
@@ -159,17 +159,25 @@ class SocketSession:
     async def _close(self, code: int, reason: str) -> None:
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._put_out({"type": "websocket.close", "code": code, "reason": reason})
         except TimeoutError:
             abort_socket(self._send)
+
+    async def _put_out(self, message: Message) -> bool:
+        """Give the server a message; False if there is nobody left for it, of which the reader hears, too."""
+        try:
+            await self._send(message)
+        except (OSError, RuntimeError):
+            # The client has left, or the server itself has closed (keepalive, a frame against the rules): that is a
+            # RuntimeError with uvicorn until its connection is gone.
+            return False
+        return True
 
     async def _write(self) -> None:
         while True:
             frame = await self.outbox.get()
             self._sending_since = self._loop.time()
-            try:
-                await self._send({"type": "websocket.send", "text": frame.decode()})
-            except OSError:  # the client has left; the reader hears of it as well
+            if not await self._put_out({"type": "websocket.send", "text": frame.decode()}):
                 return
             self._sending_since = None
             self.last_write = self._loop.time()

@@ -178,6 +178,22 @@ async def test_a_frame_beyond_the_bound_closes_the_socket(gateway: LiveGateway) 
         assert (await socket.closed())[0] == 1009
 
 
+async def test_a_socket_that_the_server_closed_with_words_on_their_way_is_nobodys_error(
+    gateway: LiveGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = gateway.services.hub
+    async with open_socket(gateway.url) as socket:
+        await socket.hear_kind("ready")
+        await wait_until(lambda: bool(hub.viewers))
+        (session,) = hub.viewers
+        assert isinstance(session, SocketSession)
+        session.outbox.put_if_empty(b"{}")
+        session._send.__self__.keepalive_timeout()  # type: ignore[attr-defined]  # as uvicorn's own timer does
+        assert (await socket.closed())[0] == 1011
+    await wait_until(lambda: not hub.viewers)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_socket_carries_so_many_subscriptions(
     gateway: LiveGateway, client: httpx.AsyncClient, log: Log
 ) -> None:
