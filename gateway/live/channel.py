@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.live.batch import Batch
-from gateway.protocols.base import Encoder, Wire
-from shared.log.types import END_PREFIX, Entry
+from gateway.live.transport import Transport, chunk, push_to_all
+from gateway.protocols.base import Encoder, Over, Wire
+from shared.log.types import Entry
 
 if TYPE_CHECKING:
     from gateway.live.viewer import Viewer
@@ -16,48 +17,84 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class _Room(NamedTuple):
+    """A channel's viewers: those who have a seat, with it, and those who take for themselves."""
+
+    seated: tuple[Viewer, ...]
+    seats: tuple[Transport, ...]
+    standing: tuple[Viewer, ...]
+
+
 class Channel:
     """The viewers of one wire of one message, and the encoder that stands at the tail's position.
 
     What comes within one turn of the loop is joined here, once for all viewers, and handed out at the turn's end: to
     each viewer that is one write, however many events there were, and no work for an event of its own.
+
+    A viewer whose socket may be written to at once has a seat: the channel writes for it, and as such a viewer has
+    whatever was handed out, `at`, `count` and `written` are its books too. Others `take` each batch for themselves.
     """
 
-    __slots__ = ("_all", "_pending", "_schedule", "_viewers", "encoder", "wire")
+    __slots__ = (
+        *("_bound", "_pending", "_room", "_schedule", "_viewers"),
+        *("at", "count", "encoder", "wire", "written"),
+    )
 
-    def __init__(self, wire: Wire, encoder: Encoder, schedule: Callable[[Channel], None]) -> None:
-        """`schedule` has `flush` called at the end of this turn of the loop."""
+    def __init__(
+        self, wire: Wire, encoder: Encoder, schedule: Callable[[Channel], None], *, at: bytes, bound: int
+    ) -> None:
+        """`schedule` has `flush` called at the end of this turn of the loop; `at`: the id of the tail's position;
+        `bound`: how many bytes may wait for a socket with a seat.
+        """
         self.wire = wire
         self.encoder = encoder
-        self._viewers: set[Viewer] = set()
-        self._all: tuple[Viewer, ...] | None = None
-        """Those of `_viewers`, unless one came or left since: a batch is handed out far more often."""
+        self.at = at
+        """The id of the last entry that was handed out."""
+        self.count = 0
+        """How many events were."""
+        self.written = 0.0
+        """When that was, by the loop's clock."""
+        self._bound = bound
+        self._viewers: dict[Viewer, Transport | None] = {}
+        """With their seats."""
+        self._room: _Room | None = None
+        """`_viewers`, unless one came or left since: a batch is handed out far more often."""
         self._schedule = schedule
         self._pending: list[Batch] = []
 
     def add(self, viewer: Viewer) -> None:
-        """Have a viewer get whatever comes from now on."""
-        self._viewers.add(viewer)
-        self._all = None
+        """Have a viewer, which has what was handed out so far, get whatever comes from now on."""
+        self._viewers[viewer] = viewer.sit(self)
+        self._room = None
 
     def discard(self, viewer: Viewer) -> bool:
         """Forget a viewer; return whether there still are others."""
-        self._viewers.discard(viewer)
-        self._all = None
+        self._viewers.pop(viewer, None)
+        self._room = None
         return bool(self._viewers)
+
+    def __len__(self) -> int:
+        """How many viewers it has."""
+        return len(self._viewers)
+
+    def clear(self) -> None:
+        """Forget all viewers, and what they have not been handed."""
+        self._viewers.clear()
+        self._pending.clear()
+        self._room = None
 
     def feed(self, entries: Sequence[Entry]) -> None:
         """Take entries that follow on those before."""
         encode = self.encoder.encode
         self._put(Batch.of([block for entry in entries for block in encode(entry)], entries[-1]))
 
-    def feed_raw(self, entry_id: bytes, raw: bytes) -> None:
-        """Take one entry as it was published; made for wires that need not know what it says."""
+    def feed_raw(self, entry_id: bytes, raw: bytes, is_end: bool) -> None:
+        """Take one entry, the terminal one or not, as it was published: for wires that need not know what it says."""
         frame = self.wire.frame
         if frame is None:
             self.feed((Entry.from_redis(entry_id, raw),))
         else:
-            self._put(Batch(frame(entry_id, raw), 1, entry_id, "ended" if raw.startswith(END_PREFIX) else None))
+            self._put(Batch(frame(entry_id, raw), 1, entry_id, "ended" if is_end else None))
 
     def _put(self, batch: Batch) -> None:
         if not self._pending:
@@ -71,11 +108,38 @@ class Channel:
             return
         batch = pending[0] if len(pending) == 1 else Batch.joined(pending)
         pending.clear()
-        if self._all is None:
-            self._all = tuple(self._viewers)
-        for viewer in self._all:
+        seated, seats, standing = self._room or self._arrange()
+        if seats and batch.frames:
+            for index in push_to_all(seats, chunk(batch.frames), self._bound):
+                seated[index].fall_behind()  # behind where the channel stands still
+        self.at = batch.last
+        self.count += batch.count
+        self.written = now
+        if standing:
+            self._to_standing(standing, batch, now)
+        if batch.over:
+            self._end(seated, batch.over)
+
+    def _arrange(self) -> _Room:
+        seated = {viewer: seat for viewer, seat in self._viewers.items() if seat is not None}
+        standing = tuple(viewer for viewer in self._viewers if viewer not in seated)
+        self._room = _Room(tuple(seated), tuple(seated.values()), standing)
+        return self._room
+
+    def _to_standing(self, viewers: Sequence[Viewer], batch: Batch, now: float) -> None:
+        for viewer in viewers:
             try:
                 viewer.take(batch, now)
             except Exception:  # one viewer's broken connection must not cost another's bytes
                 log.exception("write to a viewer failed")
                 viewer.stop("broken")
+                continue
+            if viewer in self._viewers and (seat := viewer.sit(self)) is not None:
+                self._viewers[viewer], self._room = seat, None
+
+    def _end(self, seated: Sequence[Viewer], over: Over) -> None:
+        """Nothing of later batches is for those who have this one."""
+        for viewer in seated:
+            if viewer in self._viewers:
+                self._viewers[viewer], self._room = None, None
+                viewer.end(over)

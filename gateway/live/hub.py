@@ -59,7 +59,10 @@ class Watched(Protocol):
 
     wire: Wire
     break_at: float
-    last_write: float
+
+    @property
+    def last_write(self) -> float:
+        """When something was written last, by the loop's clock."""
 
     @property
     def gone(self) -> bool:

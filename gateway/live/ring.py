@@ -1,4 +1,4 @@
-"""Owns a tail's latest entries, so that a viewer that has just caught up need not read the log again."""
+"""Owns what a tail takes while viewers read the log, so that who has just caught up need not read it again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ class Ring:
 
     __slots__ = ("_rows", "add")
 
-    def __init__(self) -> None:
-        self._rows: deque[tuple[bytes, bytes]] = deque(maxlen=RING_ENTRIES)
+    def __init__(self, at: bytes) -> None:
+        """`at`: the id of the entry before the first one to be kept."""
+        self._rows: deque[tuple[bytes, bytes]] = deque([(at, b"")], maxlen=RING_ENTRIES)
         self.add = self._rows.append
         """Keep the entry, as id and payload, that follows on the last one."""
 
     def since(self, cursor: Cursor) -> list[Entry] | None:
         """Return the entries after `cursor`, or None if it is not among those kept."""
         rows = self._rows
-        if not rows:
-            return None
         index = cursor.seq - Cursor.from_redis(rows[0][0]).seq  # seq has no holes
         if not 0 <= index < len(rows) or rows[index][0] != cursor.id:
             return None

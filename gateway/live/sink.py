@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.live.transport import Transport
+
 
 class Direct(Protocol):
     """A way past `send`."""
+
+    transport: Transport
+    """What `push_to_all` takes."""
 
     @property
     def backlog(self) -> int:

@@ -24,6 +24,9 @@ from shared.log.keys import log_keys
 from shared.log.log import PAGE, Log
 from shared.log.types import END_PREFIX, Entry, Meta
 
+_NEWLINE = ord("\n")
+"""As a number: looking for bytes in bytes, Python 3.11 raises an error first and throws it away, six times the cost."""
+
 if TYPE_CHECKING:
     from gateway.live.viewer import Viewer
 
@@ -156,7 +159,7 @@ class Tail:
         prev, _, first = head.partition(b" ")
         if prev != self._at:
             self._misfit(first, body)
-        elif b"\n" in body:
+        elif _NEWLINE in body:
             self._take(_entries(first, body))
         else:
             self._take_one(first, body)
@@ -178,10 +181,10 @@ class Tail:
     def _take(self, entries: list[Entry]) -> None:
         if not entries:
             return
-        ring = self._kept()
-        for entry in entries:
-            self._at = entry.id
-            ring.add((self._at, entry.raw))
+        self._at = entries[-1].id
+        if self._ring is not None:
+            for entry in entries:
+                self._ring.add((entry.id, entry.raw))
         self.ended = self.ended or entries[-1].is_end
         for channel in self._channels:
             channel.feed(entries)
@@ -189,16 +192,13 @@ class Tail:
     def _take_one(self, entry_id: bytes, raw: bytes) -> None:
         """As `_take`, for what nearly every batch is; nothing is parsed that nobody asks for."""
         self._at = entry_id
-        (self._ring or self._kept()).add((entry_id, raw))
-        if raw.startswith(END_PREFIX):
+        if self._ring is not None:
+            self._ring.add((entry_id, raw))
+        is_end = raw.startswith(END_PREFIX)
+        if is_end:
             self.ended = True
         for channel in self._channels:
-            channel.feed_raw(entry_id, raw)
-
-    def _kept(self) -> Ring:
-        if self._ring is None:
-            self._ring = Ring()
-        return self._ring
+            channel.feed_raw(entry_id, raw, is_end)
 
     # -- healing from the log
 
@@ -240,9 +240,7 @@ class Tail:
             self._give_up()
             return
         self._stand(meta)
-        self._channels = ()
-        for viewer in tuple(self.viewers):
-            viewer.reattach()
+        self._reattach_all()
 
     async def _revive(self) -> None:
         """Look whether a vanished log was restored."""
@@ -253,6 +251,11 @@ class Tail:
 
     def _give_up(self) -> None:
         self.lost = True
+        self._reattach_all()
+
+    def _reattach_all(self) -> None:
+        for channel in self._channels:
+            channel.clear()
         self._channels = ()
         for viewer in tuple(self.viewers):
             viewer.reattach()
@@ -265,6 +268,24 @@ class Tail:
             self.heal()
 
     # -- viewers
+
+    def enter(self, viewer: Viewer) -> None:
+        """Take note of a viewer, which will read the log."""
+        self.viewers.add(viewer)
+
+    def keep(self) -> None:
+        """Keep what comes from now on (as much of it as the ring holds) until nobody reads the log any more."""
+        if self._ring is None and self._at:
+            self._ring = Ring(self._at)
+
+    @property
+    def keeping(self) -> bool:
+        """Whether what comes is kept for those who read the log."""
+        return self._ring is not None
+
+    def _keep_no_more(self) -> None:
+        if self._ring is not None and sum(map(len, self._channels)) == len(self.viewers):
+            self._ring = None  # all of them are live
 
     def join(self, viewer: Viewer, page: Sequence[Entry]) -> bool:
         """Make `viewer` live if nothing lies between its cursor and the position; no await, so nothing can.
@@ -289,9 +310,10 @@ class Tail:
         channel = self._channel(viewer.wire)  # only now: the flush may have cut off the last of its viewers
         if channel is None:
             # the viewer's own encoder stands at the position now: it becomes everybody's
-            channel = Channel(viewer.wire, viewer.encoder, self._schedule)
+            channel = Channel(viewer.wire, viewer.encoder, self._schedule, at=self._at, bound=viewer.bound)
             self._channels = (*self._channels, channel)
         channel.add(viewer)
+        self._keep_no_more()
         return True
 
     def _channel(self, wire: Wire) -> Channel | None:
@@ -314,10 +336,16 @@ class Tail:
         return None if self._ring is None else self._ring.since(cursor)
 
     def leave(self, viewer: Viewer) -> None:
-        """Forget a viewer's live place (it is gone, or reads the log for itself)."""
+        """Forget a viewer's live place: it reads the log for itself."""
         channel = self._channel(viewer.wire)
         if channel is not None and not channel.discard(viewer):
             self._channels = tuple(other for other in self._channels if other is not channel)
+
+    def exit(self, viewer: Viewer) -> None:
+        """Forget a viewer."""
+        self.leave(viewer)
+        self.viewers.discard(viewer)
+        self._keep_no_more()
 
 
 def _entries(first: bytes, body: bytes) -> list[Entry]:

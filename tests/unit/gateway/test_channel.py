@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from gateway.live.channel import Channel
 from gateway.live.pages import Pages
 from gateway.live.tail import Tail
+from gateway.live.transport import Transport, push_to_all
 from gateway.live.viewer import Viewer
+from gateway.protocols.base import Framing, Wire
 from gateway.protocols.native import NATIVE, frame
 from shared import events as ev
 from shared.cursor import Cursor
@@ -16,10 +20,13 @@ from shared.log.log import Log
 
 EPOCH = 1_700_000_000_000_000
 NEVER = float("inf")
+COUNTING = Wire(name="counting", make_encoder=lambda: Framing(frame))
+"""Events without ids, so that a viewer's place is how many it has."""
+END = ev.encode_event(ev.End("done"))
 
 
 class Socket:
-    """A sink that takes everything, or, once it is `full`, nothing."""
+    """A sink that takes everything, or, once it is `full`, nothing; its own way past `send`, and a transport's end."""
 
     started = True
     gone = False
@@ -27,16 +34,27 @@ class Socket:
 
     def __init__(self) -> None:
         self.full = False
+        self.broken = False
         self.taken = b""
+        self.transport = cast(Transport, self)
 
     @property
     def direct(self) -> Socket:
         return self
 
     def push(self, chunks: bytes, bound: int) -> bool:
-        if not self.full:
-            self.taken += chunks
-        return not self.full
+        return not push_to_all((self.transport,), chunks, bound)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 1_000_000 if self.full else 0
+
+    def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError
+        self.taken += data
 
     async def send(self, data: bytes) -> None:
         self.taken += data
@@ -53,20 +71,30 @@ class Stage:
         self.tail = Tail(MessageRef("t", "c", "m"), log, lambda work: work.close(), self._dirty.append)
         self.tail._at = Cursor(EPOCH, 1).id
 
-    def join(self, seq: int) -> tuple[Viewer, Socket]:
+    def join(self, seq: int, wire: Wire = NATIVE) -> tuple[Viewer, Socket]:
         """Have a viewer that has entries up to `seq` go live."""
-        socket = Socket()
-        viewer = Viewer(
-            self.tail, self.pages, NATIVE, socket, cursor=Cursor(EPOCH, seq), buffer_bytes=1000, break_at=NEVER,
-            restoring_s=1.0,
-        )  # fmt: skip
-        viewer.live = True
-        assert self.tail.join(viewer, [])
+        viewer, socket = self.read(seq, wire)
+        assert self.go_live(viewer)
         return viewer, socket
 
-    def hear(self, seq: int) -> None:
+    def read(self, seq: int, wire: Wire = NATIVE) -> tuple[Viewer, Socket]:
+        """Have a viewer read the log, so far up to `seq`."""
+        socket = Socket()
+        viewer = Viewer(
+            self.tail, self.pages, wire, socket, cursor=Cursor(EPOCH, seq), buffer_bytes=1000, break_at=NEVER,
+            restoring_s=1.0,
+        )  # fmt: skip
+        viewer.enter()
+        self.tail.keep()
+        return viewer, socket
+
+    def go_live(self, viewer: Viewer) -> bool:
+        viewer.live = True
+        return self.tail.join(viewer, [])
+
+    def hear(self, seq: int, said: bytes = b"") -> None:
         """Have entry `seq` published."""
-        self.tail.hear(b"%d-%d %d-%d\n" % (EPOCH, seq - 1, EPOCH, seq) + payload(seq))
+        self.tail.hear(b"%d-%d %d-%d\n" % (EPOCH, seq - 1, EPOCH, seq) + (said or payload(seq)))
 
     def end_turn(self) -> None:
         dirty = list(self._dirty)
@@ -105,9 +133,10 @@ async def test_what_a_turn_brings_is_one_write(stage: Stage) -> None:
 
 async def test_who_joins_in_the_middle_of_a_turn_gets_each_entry_once(stage: Stage) -> None:
     _, first = stage.join(1)
+    joining, second = stage.read(2)
     stage.hear(2)
     stage.hear(3)
-    _, second = stage.join(2)
+    assert stage.go_live(joining)
     stage.hear(4)
     stage.end_turn()
     assert got(first) == frames(2, 3, 4)
@@ -119,8 +148,9 @@ async def test_who_joins_while_the_last_viewer_is_cut_off_is_fed_all_the_same(st
     stage.hear(2)
     stage.end_turn()
     full.full = True
+    joined, socket = stage.read(2)
     stage.hear(3)
-    joined, socket = stage.join(2)  # its joining hands out entry 3, which is too much for the other
+    assert stage.go_live(joined)  # its joining hands out entry 3, which is too much for the other
     assert not slow.live
     assert slow.cursor == Cursor(EPOCH, 2)
     stage.hear(4)
@@ -139,3 +169,61 @@ async def test_one_slow_viewer_does_not_cost_another_an_entry(stage: Stage) -> N
     assert [viewer.live for viewer, _ in pairs] == [True, False, True]
     assert [viewer.cursor for viewer, _ in pairs] == [Cursor(EPOCH, 3), Cursor(EPOCH, 1), Cursor(EPOCH, 3)]
     assert got(pairs[0][1]) == got(pairs[2][1]) == frames(2, 3)
+
+
+async def test_one_broken_connection_does_not_cost_another_an_entry(stage: Stage) -> None:
+    pairs = [stage.join(1) for _ in range(3)]
+    pairs[1][1].broken = True
+    stage.hear(2)
+    stage.end_turn()
+    assert [viewer.live for viewer, _ in pairs] == [True, False, True]
+    assert got(pairs[0][1]) == got(pairs[2][1]) == frames(2)
+
+
+async def test_what_comes_is_kept_only_while_somebody_reads_the_log(stage: Stage) -> None:
+    first, second = stage.read(1)[0], stage.read(1)[0]
+    stage.hear(2)
+    stage.hear(3)
+    assert stage.go_live(first)
+    assert stage.tail.keeping  # for the second
+    second.leave()
+    assert not stage.tail.keeping
+
+
+async def test_one_that_falls_behind_has_the_tail_keep_again_when_it_reads(stage: Stage) -> None:
+    (_, _), (slow, full) = stage.join(1), stage.join(1)
+    full.full = True
+    stage.hear(2)
+    stage.end_turn()
+    assert not slow.live
+    assert not stage.tail.keeping
+    stage.tail.keep()  # as for every page that is read
+    stage.hear(3)
+    full.full = False
+    assert not stage.go_live(slow)  # it has not read entry 2 yet
+
+
+async def test_who_counts_events_goes_on_behind_those_that_were_written_for_it(stage: Stage) -> None:
+    (early, early_socket), (_, _) = stage.join(1, COUNTING), stage.join(1, COUNTING)
+    stage.hear(2)
+    stage.end_turn()
+    late, late_socket = stage.join(2, COUNTING)
+    for seq in (3, 4):
+        stage.hear(seq)
+        stage.end_turn()
+    early_socket.full = late_socket.full = True
+    stage.hear(5)
+    stage.end_turn()
+    assert (early._skip, late._skip) == (len(got(early_socket)), len(got(late_socket))) == (3, 2)
+    assert early.cursor is None  # it reads the log from its beginning
+
+
+async def test_the_end_is_told_to_each_viewer_once_and_nothing_after_it(stage: Stage) -> None:
+    viewer, socket = stage.join(1)
+    stage.hear(2, END)
+    stage.end_turn()
+    stage.hear(3)
+    stage.end_turn()
+    assert got(socket) == [frame(b"%d-2" % EPOCH, END)]
+    assert viewer.cursor == Cursor(EPOCH, 2)
+    assert await viewer.advance() == "ended"
