@@ -22,7 +22,7 @@ run: $(STAMP) ## Redis, worker, two gateways and a model, here; PORT=8000 (the s
 
 # Files, not tests, are spread over the processes: a file's tests share servers that are started once.
 test: $(STAMP) ## the whole test suite; ARGS="tests/unit -x" narrows it, JOBS=0: in one process, TEST_PLAIN=1: fast paths off
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## lint, format, types and import contracts
 	$(PY) -m ruff check .

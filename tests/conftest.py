@@ -15,10 +15,35 @@ from shared.log.types import Retention
 from shared.redis import resolver
 from tests.support.redis import RedisServer, main_redis, make_redis
 
+LONGEST = (
+    "tests/deploy/test_compose.py",
+    "tests/integration/test_worker_takeover.py",
+    "tests/deploy/test_make_run.py",
+    "tests/integration/test_gateway_auth.py",
+    "tests/integration/test_snapshots.py",
+    "tests/third_party/test_litellm.py",
+    "tests/fuzz/test_description.py",
+    "tests/docs/test_readme_examples.py",
+    "tests/contract/test_model.py",
+    "tests/integration/test_worker_fleet.py",
+    "tests/browser/test_survival.py",
+    "tests/browser/test_page.py",
+    "tests/integration/test_gateway_stop.py",
+    "tests/integration/test_worker_redis.py",
+    "tests/integration/openai/test_client_openai_crashes.py",
+)
+"""The files that take longest. They come first, or one process would be at the last of them long after the others."""
+
 # The same examples in every run; `--hypothesis-profile=search` looks for new ones, and for longer.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

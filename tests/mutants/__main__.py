@@ -6,15 +6,18 @@ the unchanged copy, or a failure would mean nothing. Prints a table; exits with 
 
 from __future__ import annotations
 
+import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -28,7 +31,7 @@ PASSED, FAILED = 0, 1  # pytest's exit codes; any other means that the tests did
 DOES_NOT_APPLY, TOOK_TOO_LONG = -1000, -1001
 KILLED, SURVIVED = "killed", "SURVIVED"
 RUN_WITHIN_S = 300
-LANES = 2
+LANES = 4
 
 
 class Lane:
@@ -42,6 +45,8 @@ class Lane:
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
             else:
                 shutil.copy(source, folder / name)
+        # By hash: a mutant may be as long as what it replaces, and made within the same second.
+        compileall.compile_dir(folder, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
         self._env = {
             **os.environ,
             "PYTHONPATH": str(folder),
@@ -99,24 +104,25 @@ def main(fragment: str = "") -> int:
 def judge(mutants: Sequence[Mutant], lanes: Sequence[Lane]) -> int:
     """Check that the tests pass on the unchanged sources, then that each mutant fails them."""
     began = time.monotonic()
-    code, output = lanes[0].run(sorted({test for mutant in mutants for test in mutant.tests}))
-    if code != PASSED:
-        say(f"the tests do not pass on the unchanged sources (exit code {code}):\n{output}")
-        return 1
     idle: Queue[Lane] = Queue()
     for lane in lanes:
         idle.put(lane)
 
-    def run(mutant: Mutant) -> tuple[int, str]:
+    def with_lane(work: Callable[[Lane], tuple[int, str]]) -> tuple[int, str]:
         lane = idle.get()
         try:
-            return lane.try_mutant(mutant)
+            return work(lane)
         finally:
             idle.put(lane)
 
     survivors = 0
     with ThreadPoolExecutor(len(lanes)) as pool:
-        for mutant, (code, output) in zip(mutants, pool.map(run, mutants), strict=True):
+        for code, output in pool.map(with_lane, [partial(Lane.run, tests=part) for part in parts(mutants, len(lanes))]):
+            if code != PASSED:
+                say(f"the tests do not pass on the unchanged sources (exit code {code}):\n{output}")
+                return 1
+        results = pool.map(with_lane, [partial(Lane.try_mutant, mutant=mutant) for mutant in mutants])
+        for mutant, (code, output) in zip(mutants, results, strict=True):
             verdict = verdict_on(code, output)
             survivors += verdict != KILLED
             say(f"{verdict:10}  {mutant.name}  ({mutant.file})")
@@ -124,6 +130,15 @@ def judge(mutants: Sequence[Mutant], lanes: Sequence[Lane]) -> int:
                 say(output)
     say(f"{len(mutants) - survivors} of {len(mutants)} mutants killed in {time.monotonic() - began:.0f} s")
     return 1 if survivors else 0
+
+
+def parts(mutants: Sequence[Mutant], most: int) -> list[list[str]]:
+    """Return the mutants' tests, each once, as up to `most` lists; the tests of a file stay together."""
+    files: dict[str, set[str]] = {}
+    for test in sorted({test for mutant in mutants for test in mutant.tests}):
+        files.setdefault(test.partition("::")[0], set()).add(test)
+    dealt = [[test for tests in list(files.values())[lane::most] for test in sorted(tests)] for lane in range(most)]
+    return [part for part in dealt if part]
 
 
 def verdict_on(code: int, output: str) -> str:
