@@ -24,7 +24,7 @@ class WorkerSettings(SharedSettings):
         0, ge=0, le=1000, description="How long an append after the first waits for more tokens to join it."
     )
     gather_ms: int = Field(
-        1,
+        2,
         ge=0,
         le=100,
         description="Tokens of all messages are written together, once in so long; one that comes alone does not wait.",

@@ -2,6 +2,9 @@
 
     python -m tests.bench.upstream PORT RATE TOKENS
 
+A first token comes at once; when in a period the others do is another part of it for each answer, evenly spread. Left to
+when answers are begun, tokens of many answers would come together in some runs and one by one in others: two costs.
+
 Every answer is TOKENS chunks, RATE a second (0: all at once), and each token carries the mark ` #seq@time` by which the
 load client tells its age and place. An answer may ask for another pace: `{"rate": ..., "tokens": ...}` in the request.
 """
@@ -9,9 +12,11 @@ load client tells its age and place. An answer may ask for another pace: `{"rate
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 import uvloop
@@ -33,7 +38,9 @@ def chunk(data: bytes) -> bytes:
 class Answer(asyncio.Protocol):
     """One connection; one answer at a time."""
 
-    def __init__(self, rate: float, tokens: int) -> None:
+    def __init__(self, rate: float, tokens: int, phases: Iterator[float]) -> None:
+        """`phases`: for each answer, the part of a period by which its second token comes early."""
+        self._phases = phases
         self._loop = asyncio.get_running_loop()
         self._usual = (rate, tokens)
         self._heard = b""
@@ -61,7 +68,7 @@ class Answer(asyncio.Protocol):
         tokens = int(asked.get("tokens", self._usual[1]))
         self._transport.write(HEAD)
         if rate:
-            self._begun = self._loop.time()
+            self._begun = self._loop.time() - next(self._phases) / rate
             self._tick(1, tokens, 1 / rate)
         else:
             text = b"".join(self._token(seq) for seq in range(1, tokens + 1))
@@ -79,10 +86,16 @@ class Answer(asyncio.Protocol):
         self._timer = self._loop.call_at(self._begun + seq * step, self._tick, seq + 1, tokens, step)
 
 
+def spread() -> Iterator[float]:
+    """Yield numbers from 0 to 1 which, however many are taken, lie about evenly."""
+    return (number * (5**0.5 - 1) / 2 % 1 for number in itertools.count())
+
+
 async def serve(port: int, rate: float, tokens: int) -> None:
     """Serve for ever."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Answer(rate, tokens), "127.0.0.1", port, backlog=4096)
+    phases = spread()
+    server = await loop.create_server(lambda: Answer(rate, tokens, phases), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
