@@ -2,8 +2,8 @@
 
     python -m tests.bench.upstream PORT RATE TOKENS
 
-A first token comes at once; when in a period the others do is another part of it for each answer, evenly spread. Left to
-when answers are begun, tokens of many answers would come together in some runs and one by one in others: two costs.
+A first token comes at once; where in a period the others come is spread evenly over the answers. Left to when they are
+begun, tokens of many answers would come together in some runs and one by one in others: two costs.
 
 Every answer is TOKENS chunks, RATE a second (0: all at once), and each token carries the mark ` #seq@time` by which the
 load client tells its age and place. An answer may ask for another pace: `{"rate": ..., "tokens": ...}` in the request.
