@@ -135,9 +135,9 @@ class Viewer:
             self.fall_behind()
 
     def sit(self, channel: Channel) -> Transport | None:
-        """Have `channel`, whose books are ours up to here, write for us; None if it cannot: then we `take`."""
+        """Have `channel` write for us; None if it cannot, or if its books are not ours (yet): then we `take`."""
         direct = self._sink.direct
-        if direct is None or self._pending or self._over:
+        if direct is None or self._pending or self._over or self._at != channel.at:
             return None
         self._seat = channel
         self._ordinal -= channel.count

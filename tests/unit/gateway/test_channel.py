@@ -218,6 +218,14 @@ async def test_who_counts_events_goes_on_behind_those_that_were_written_for_it(s
     assert early.cursor is None  # it reads the log from its beginning
 
 
+async def test_no_channel_writes_for_a_viewer_that_stands_elsewhere(stage: Stage) -> None:
+    viewer, _ = stage.read(1)
+    for seq in (1, 2):
+        channel = Channel(NATIVE, NATIVE.make(), lambda _: None, at=Cursor(EPOCH, seq).id, bound=1000)
+        assert (viewer.sit(channel) is not None) == (seq == 1)
+        viewer.leave()
+
+
 async def test_the_end_is_told_to_each_viewer_once_and_nothing_after_it(stage: Stage) -> None:
     viewer, socket = stage.join(1)
     stage.hear(2, END)
