@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from gateway.live.batch import Batch
+from gateway.live.follower import Follower
 from gateway.live.transport import Transport, chunk, push_to_all
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.log.types import Entry
-
-if TYPE_CHECKING:
-    from gateway.live.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +18,9 @@ log = logging.getLogger(__name__)
 class _Room(NamedTuple):
     """A channel's viewers: those who have a seat, with it, and those who take for themselves."""
 
-    seated: tuple[Viewer, ...]
+    seated: tuple[Follower, ...]
     seats: tuple[Transport, ...]
-    standing: tuple[Viewer, ...]
+    standing: tuple[Follower, ...]
 
 
 class Channel:
@@ -55,19 +53,19 @@ class Channel:
         self.written = 0.0
         """When that was, by the loop's clock."""
         self._bound = bound
-        self._viewers: dict[Viewer, Transport | None] = {}
+        self._viewers: dict[Follower, Transport | None] = {}
         """With their seats."""
         self._room: _Room | None = None
         """`_viewers`, unless one came or left since: a batch is handed out far more often."""
         self._schedule = schedule
         self._pending: list[Batch] = []
 
-    def add(self, viewer: Viewer) -> None:
+    def add(self, viewer: Follower) -> None:
         """Have a viewer, which has what was handed out so far, get whatever comes from now on."""
         self._viewers[viewer] = viewer.sit(self)
         self._room = None
 
-    def discard(self, viewer: Viewer) -> bool:
+    def discard(self, viewer: Follower) -> bool:
         """Forget a viewer; return whether there still are others."""
         self._viewers.pop(viewer, None)
         self._room = None
@@ -126,7 +124,7 @@ class Channel:
         self._room = _Room(tuple(seated), tuple(seated.values()), standing)
         return self._room
 
-    def _to_standing(self, viewers: Sequence[Viewer], batch: Batch, now: float) -> None:
+    def _to_standing(self, viewers: Sequence[Follower], batch: Batch, now: float) -> None:
         for viewer in viewers:
             try:
                 viewer.take(batch, now)
@@ -137,7 +135,7 @@ class Channel:
             if viewer in self._viewers and (seat := viewer.sit(self)) is not None:
                 self._viewers[viewer], self._room = seat, None
 
-    def _end(self, seated: Sequence[Viewer], over: Over) -> None:
+    def _end(self, seated: Sequence[Follower], over: Over) -> None:
         """Nothing of later batches is for those who have this one."""
         for viewer in seated:
             if viewer in self._viewers:

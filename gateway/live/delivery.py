@@ -16,10 +16,11 @@ from contextlib import suppress
 from starlette.types import Scope
 
 from gateway.live.expiry import UntilExpiry
+from gateway.live.follower import Outcome
 from gateway.live.http_sink import HttpSink
 from gateway.live.hub import Hub
 from gateway.live.tail import Tail
-from gateway.live.viewer import Outcome, Viewer
+from gateway.live.viewer import Viewer
 from shared.errors import Unavailable
 
 

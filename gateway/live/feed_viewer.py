@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from gateway.live.follower import Outcome
 from gateway.live.hub import Hub
-from gateway.live.viewer import Outcome
 from gateway.protocols.base import Wire
 from gateway.protocols.native import NATIVE
 from shared.errors import Unavailable

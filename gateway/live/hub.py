@@ -20,9 +20,9 @@ from random import uniform
 from typing import Any, Protocol, TypeVar
 
 from gateway.live.channel import Channel
+from gateway.live.follower import Outcome
 from gateway.live.pages import Pages
 from gateway.live.tail import Tail
-from gateway.live.viewer import Outcome
 from gateway.protocols.base import Wire
 from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef

@@ -23,9 +23,10 @@ from gateway.access.auth import subprotocol_of
 from gateway.access.principal import Principal
 from gateway.errors import status_of
 from gateway.live.feed_viewer import FeedViewer, Lines
+from gateway.live.follower import Outcome
 from gateway.live.streaming import LogStream
 from gateway.live.transport import abort_socket
-from gateway.live.viewer import Outcome, Viewer
+from gateway.live.viewer import Viewer
 from gateway.protocols import websocket as ws
 from gateway.protocols.base import Wire
 from gateway.services import Services

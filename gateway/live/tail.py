@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.live.batch import Batch
 from gateway.live.channel import Channel
+from gateway.live.follower import Follower
 from gateway.live.ring import RING_ENTRIES, Ring
 from gateway.protocols.base import Wire
 from shared.cursor import Cursor
@@ -26,9 +27,6 @@ from shared.log.types import END_PREFIX, Entry, Meta
 
 _NEWLINE = ord("\n")
 """As a number: looking for bytes in bytes, Python 3.11 raises an error first and throws it away, six times the cost."""
-
-if TYPE_CHECKING:
-    from gateway.live.viewer import Viewer
 
 
 class Tail:
@@ -71,7 +69,7 @@ class Tail:
         self._loop = asyncio.get_running_loop()
         self._subscribing: asyncio.Future[None] | None = self._loop.create_future()
         self._opening: asyncio.Future[None] | None = self._loop.create_future()
-        self.viewers: set[Viewer] = set()
+        self.viewers: set[Follower] = set()
         self.heard = False
         self.heard_at = self._loop.time()
         self.checking = False
@@ -269,7 +267,7 @@ class Tail:
 
     # -- viewers
 
-    def enter(self, viewer: Viewer) -> None:
+    def enter(self, viewer: Follower) -> None:
         """Take note of a viewer, which will read the log."""
         self.viewers.add(viewer)
 
@@ -287,7 +285,7 @@ class Tail:
         if self._ring is not None and sum(map(len, self._channels)) == len(self.viewers):
             self._ring = None  # all of them are live
 
-    def join(self, viewer: Viewer, page: Sequence[Entry]) -> bool:
+    def join(self, viewer: Follower, page: Sequence[Entry]) -> bool:
         """Make `viewer` live if nothing lies between its cursor and the position; no await, so nothing can.
 
         `page` is what it read last: where it is ahead of the tail, the tail takes from it.
@@ -335,13 +333,13 @@ class Tail:
             return []
         return None if self._ring is None else self._ring.since(cursor)
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: Follower) -> None:
         """Forget a viewer's live place: it reads the log for itself."""
         channel = self._channel(viewer.wire)
         if channel is not None and not channel.discard(viewer):
             self._channels = tuple(other for other in self._channels if other is not channel)
 
-    def exit(self, viewer: Viewer) -> None:
+    def exit(self, viewer: Follower) -> None:
         """Forget a viewer."""
         self.leave(viewer)
         self.viewers.discard(viewer)

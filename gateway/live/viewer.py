@@ -20,23 +20,17 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal
 
 from gateway.live.batch import Batch
+from gateway.live.follower import Books, Outcome
 from gateway.live.pages import FIRST_PAGE, Page, Pages
 from gateway.live.sink import Sink
+from gateway.live.tail import Tail
 from gateway.live.transport import Transport, chunk
 from gateway.protocols.base import Encoder, Over, Wire
 from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.log.types import Entry
-
-if TYPE_CHECKING:
-    from gateway.live.channel import Channel
-    from gateway.live.tail import Tail
-
-Outcome = Literal["ended", "broken", "left"]
-
 
 PAUSE_S = 0.25
 """Between two looks at a log that is away."""
@@ -95,7 +89,7 @@ class Viewer:
         self._backlog_seen = _NO_BACKLOG
         self._pending_bytes = 0
         self.live = False
-        self._seat: Channel | None = None
+        self._seat: Books | None = None
         """Who writes for us; then `_at` and `_written` are out of date, and `_ordinal` is without what it wrote."""
         self._over: Over | None = None
         self._stop: Outcome | None = None
@@ -134,13 +128,13 @@ class Viewer:
         else:
             self.fall_behind()
 
-    def sit(self, channel: Channel) -> Transport | None:
-        """Have `channel` write for us; None if it cannot, or if its books are not ours (yet): then we `take`."""
+    def sit(self, books: Books) -> Transport | None:
+        """As `Follower` says: nobody writes for us whose books are not ours up to here."""
         direct = self._sink.direct
-        if direct is None or self._pending or self._over or self._at != channel.at:
+        if direct is None or self._pending or self._over or self._at != books.at:
             return None
-        self._seat = channel
-        self._ordinal -= channel.count
+        self._seat = books
+        self._ordinal -= books.count
         return direct.transport
 
     def _stand_up(self) -> None:

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from gateway.live.follower import Outcome
 from gateway.live.hub import Hub, HubSettings
-from gateway.live.viewer import Outcome, Viewer
+from gateway.live.viewer import Viewer
 from gateway.protocols.native import NATIVE
 from shared.cursor import Cursor
 from shared.ids import MessageRef
