@@ -68,7 +68,7 @@ def goals(tables: list[Table], knees: dict[str, int]) -> list[Goal]:
     if wide:
         found.append(Goal("4000 streams x 20/s: delivered", 0.995, wide.values["delivered"], at_least=True))
         found.append(Goal("4000 streams x 20/s: p99 ms", 100, wide.values["p99_ms"]))
-    for peer, goal in (("node_raw", 1.5), ("nchan_mem", 3.0)):
+    for peer, goal in (("node_raw", 1.5), ("nchan_mem", 3.0), ("resumable", 5.0)):
         if knees.get("tailrace") is not None and knees.get(peer):
             found.append(Goal(f"knee at 20/s against {peer}", goal, knees["tailrace"] / knees[peer], at_least=True))
     mine = [table.rows["tailrace"].faults for table in tables if "tailrace" in table.rows]
