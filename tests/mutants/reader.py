@@ -130,7 +130,7 @@ READER = (
     Mutant(
         "a heartbeat is not asked of the task", "worker/sender.py",
         "if not self._parked or self._beat:", "if not self._parked:",
-        (_WRITER + "a_stop_comes_with_the_reply_to_a_heartbeat",),
+        (_WRITER + "a_heartbeat_is_one_command_that_renews_the_lease",),
     ),
     Mutant(
         "what was extended counts as a renewed lease", "worker/sender.py",

@@ -199,6 +199,16 @@ async def test_a_stop_comes_with_the_reply_to_a_heartbeat(log: Log, ref: Message
         assert await p.finish("aborted") == "aborted"
 
 
+async def test_a_heartbeat_is_one_command_that_renews_the_lease(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref) as p:
+        p.say("a")
+        await p.logged("a")
+        left, commands = p.writer.lease.left_s(0.0), link.stats.commands
+        p.writer.beat()
+        await wait_until(lambda: p.writer.lease.left_s(0.0) > left)
+        assert link.stats.commands == commands + 1
+
+
 async def test_tokens_alone_renew_no_lease_and_a_heartbeat_between_them_does(log: Log, ref: MessageRef) -> None:
     async with pen(log, ref) as p:
         p.say("a")
