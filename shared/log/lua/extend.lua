@@ -2,7 +2,8 @@
 -- lease and tells of no stop; where something else is the case it writes nothing, and APPEND, given the same, says what.
 -- For several messages at once, each of them for itself: to begin a script costs as much as half of what it does for one.
 -- KEYS for each message: meta, stream
--- ARGV for each message: token, which only the owner's record holds; seq of the last entry; epoch; count; payloads
+-- ARGV for each message: token, which only the owner's record holds; seq of the last entry; epoch; count; payloads,
+--   one at least
 -- Reply for each message {ok} | {unsure}
 -- A number is made into a string once only: that costs as much as a small command, and most have one payload.
 local call, format, replies, at = redis.call, string.format, {}, 1
