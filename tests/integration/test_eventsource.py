@@ -154,7 +154,8 @@ async def test_an_event_source_with_a_ticket(stage: Stage, redis_server: RedisSe
         guarded = await group.gateway(redis_server.url, [chat_model(1, default=True)], TAILRACE_API_KEYS=f"{KEY}=a/b")
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(base_url=guarded.url, headers=headers, timeout=20) as client:
-            body = {"messages": [{"role": "user", "content": prompt("tides")}], "message_id": "m"}
+            endless = "[[tokens=5000 rate=50]] tides"  # or it might be over before it is stopped
+            body = {"messages": [{"role": "user", "content": endless}], "message_id": "m"}
             assert (await client.post("/chats/c/messages", json=body)).status_code == 202
             await client.post("/chats/c/messages/m/stop")
             asked = {"use": "stream", "chat_id": "c", "message_id": "m"}
