@@ -123,8 +123,7 @@ class Viewer:
             self._handed(batch)
             self._written = now
             if batch.over:
-                self._over = batch.over
-                self._rouse()
+                self.end(batch.over)
         else:
             self.fall_behind()
 
@@ -145,7 +144,7 @@ class Viewer:
             self._written = max(self._written, seat.written)
 
     def end(self, over: Over) -> None:
-        """Note that what was written for us was the last of our stream."""
+        """Note that what was written last was the last of our stream."""
         self._stand_up()
         self._over = over
         self._rouse()

@@ -134,10 +134,10 @@ def judge(mutants: Sequence[Mutant], lanes: Sequence[Lane]) -> int:
 
 def parts(mutants: Sequence[Mutant], most: int) -> list[list[str]]:
     """Return the mutants' tests, each once, as up to `most` lists; the tests of a file stay together."""
-    files: dict[str, set[str]] = {}
+    files: dict[str, list[str]] = {}
     for test in sorted({test for mutant in mutants for test in mutant.tests}):
-        files.setdefault(test.partition("::")[0], set()).add(test)
-    dealt = [[test for tests in list(files.values())[lane::most] for test in sorted(tests)] for lane in range(most)]
+        files.setdefault(test.partition("::")[0], []).append(test)
+    dealt = [[test for tests in list(files.values())[lane::most] for test in tests] for lane in range(most)]
     return [part for part in dealt if part]
 
 
