@@ -286,6 +286,7 @@ class Hub:
 
     def _tick(self, now: float) -> None:
         self._watch_link(now)
+        self.pages.forget()
         settings = self.settings
         for viewer in tuple(self.viewers):
             if viewer.gone:

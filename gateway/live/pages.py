@@ -1,9 +1,10 @@
-"""Owns catch-up reads: viewers that ask for the same page at the same time share one read and one encoding."""
+"""Owns catch-up reads: viewers that ask for the same page at about the same time share one read and one encoding."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from copy import copy
 from typing import Any
 
 from gateway.live.batch import Batch
@@ -19,20 +20,24 @@ MOST_ENTRIES = 2000
 """Of a later page: encoding one of these takes a millisecond or two from everybody else."""
 PAGE_BYTES = 262_144
 """About what later pages hold: a viewer that takes nothing sits on one of them."""
+MOST_KEPT = 16
+"""Pages that are kept for those who come a moment later: a crowd that catches up is never quite in step."""
+
+_Key = tuple[MessageRef, Cursor | None, int]
 
 
 class Page:
     """Some consecutive entries, and their bytes per stateless wire, made on first need.
 
-    `full`: there may be more behind it. `then`: how many entries the next page should have.
+    `full`: there may be more behind it. `size`: bytes of its entries. `then`: how many the next page should have.
     """
 
-    __slots__ = ("_batches", "entries", "full", "then")
+    __slots__ = ("_batches", "entries", "full", "size", "then")
 
     def __init__(self, entries: list[Entry], asked: int) -> None:
         self.entries = entries
         self.full = len(entries) >= asked
-        size = sum(len(entry.raw) for entry in entries)
+        self.size = size = sum(len(entry.raw) for entry in entries)
         self.then = max(2, min(MOST_ENTRIES, PAGE_BYTES * len(entries) // size)) if size else FIRST_PAGE
         self._batches: dict[tuple[str, int], Batch] = {}
 
@@ -50,12 +55,13 @@ class Page:
 
 
 class Pages:
-    """Single-flight reads of one Redis' logs."""
+    """Single-flight reads of one Redis' logs; what cannot change any more is kept until the next `forget`."""
 
     def __init__(self, log: Log, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._log = log
         self._spawn = spawn
-        self._reads: dict[tuple[MessageRef, Cursor | None, int], asyncio.Future[Page]] = {}
+        self._reads: dict[_Key, asyncio.Future[Page]] = {}
+        self._kept: dict[_Key, Page] = {}
 
     async def read(self, ref: MessageRef, start: Cursor | None, count: int = FIRST_PAGE) -> Page:
         """Return the page of up to `count` entries that begins at `start` (inclusive; the first entry if None).
@@ -63,6 +69,9 @@ class Pages:
         The read belongs to the hub, so a viewer that goes away does not take it from the others.
         """
         key = (ref, start, count)
+        if (kept := self._kept.get(key)) is not None:
+            await asyncio.sleep(0)  # a reader that never waits must let the others have a turn
+            return kept
         reading = self._reads.get(key)
         if reading is None:
             reading = self._reads[key] = asyncio.get_running_loop().create_future()
@@ -73,7 +82,11 @@ class Pages:
         """Return one entry at `start` or after it, by a read that began after this call."""
         return await self._log.read(ref, start, 1)
 
-    async def _read(self, key: tuple[MessageRef, Cursor | None, int], reading: asyncio.Future[Page]) -> None:
+    def forget(self) -> None:
+        """Keep nothing: called often, and whenever a log turns out not to be what it was."""
+        self._kept.clear()
+
+    async def _read(self, key: _Key, reading: asyncio.Future[Page]) -> None:
         try:
             entries = await self._log.read(*key)
         except BaseException as error:
@@ -83,7 +96,20 @@ class Pages:
             if not isinstance(error, Exception):
                 raise
         else:
+            page = Page(entries, key[2])
+            self._keep(key, page)
             if not reading.cancelled():
-                reading.set_result(Page(entries, key[2]))
+                reading.set_result(page)
         finally:
             del self._reads[key]
+
+    def _keep(self, key: _Key, page: Page) -> None:
+        """Keep what nothing is added to: behind a page that is not full there may be more by the time it is asked for.
+
+        One of few entries is not worth that second question, and a large one costs too much.
+        """
+        entries = page.entries
+        worth = len(entries) >= FIRST_PAGE and page.size <= 2 * PAGE_BYTES and key[1] in (None, entries[0].cursor)
+        if worth and len(self._kept) < MOST_KEPT:
+            self._kept[key] = kept = copy(page)
+            kept.full = True

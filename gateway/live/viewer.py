@@ -325,6 +325,8 @@ class Viewer:
             await self._pause()
             return None
         entries = page.entries
+        if not entries or self.cursor not in (None, entries[0].cursor):
+            self._pages.forget()  # what has been kept may be of a log that is gone
         if not entries and self.cursor is not None and await self._is_foreign():
             await self._replay()
             return None

@@ -70,6 +70,16 @@ READER = (
         "if self._loop.time() >= self._vanished_at + self._restoring_s:", "if True:",
         "a_vanished_log_is_waited_for_and_goes_on_without_a_reset",
     ),
+    _viewer(
+        "live: pages kept of a log that is gone are given on",
+        "self._pages.forget()", "pass",
+        "pages_kept_of_a_lost_branch_are_given_to_nobody_who_knows_better",
+    ),
+    Mutant(
+        "live: who comes later takes a kept page for the log's end", "gateway/live/pages.py",
+        "kept.full = True", "pass",
+        ("tests/unit/gateway/test_pages.py::test_who_comes_a_moment_later_gets_what_was_read_and_is_told_to_go_on",),
+    ),
     Mutant(
         "live: who falls behind forgets what was written for it", "gateway/live/viewer.py",
         "            self._ordinal += seat.count\n", "",

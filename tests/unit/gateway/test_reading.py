@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 
+from gateway.live.pages import FIRST_PAGE
 from gateway.protocols.native import frame
 from shared.cursor import Cursor
 from shared.events import Attempt, End, TextDelta, encode_event
@@ -183,6 +184,35 @@ async def test_a_viewer_of_a_lost_branch_is_reset(
     after_reset = watching.sink.text.split('"replay":true}\n\n', 1)[1]
     assert after_reset == await whole(writer.log, writer.ref)
     assert "lost " not in after_reset
+
+
+async def test_pages_kept_of_a_lost_branch_are_given_to_nobody_who_knows_better(
+    gallery: Gallery, writer: LogWriter, redis_server: RedisServer
+) -> None:
+    """As above, with a log so long that its pages are kept for others; none is forgotten by the clock."""
+    assert gallery.hub._ticker is not None
+    gallery.hub._ticker.cancel()
+    await writer.create()
+    await writer.claim()
+    with redis_server.admin() as client:
+        before = {key: client.dump(key) for key in client.keys("tr:*")}
+        await writer.say(*(f"lost {n} " for n in range(FIRST_PAGE)))
+        watching = await gallery.watch(writer.ref)
+        await watching.sink.until(lambda: f"lost {FIRST_PAGE - 1} " in watching.sink.text)
+        await gallery.hub.pages.read(writer.ref, None, watching.viewer._page_entries)  # somebody else's new beginning
+        client.flushdb()
+        for key, value in before.items():
+            client.restore(key, 0, value)
+        client.hset(log_keys(writer.ref).meta, "lu", 0)
+    successor = LogWriter(writer.log, writer.ref)
+    await successor.claim(attempts_seen=1)
+    await successor.say("kept ")
+    await successor.finish()
+    late = await gallery.watch(writer.ref)
+    for each in (watching, late):
+        assert await each.outcome() == "ended"
+        assert each.sink.text.count('"replay":true') <= 1
+        assert each.sink.text.split('"replay":true}\n\n', 1)[-1] == await whole(writer.log, writer.ref)
 
 
 async def test_a_vanished_log_is_waited_for_and_goes_on_without_a_reset(
