@@ -72,7 +72,10 @@ function options(command, seen) {
             : undefined,
         }),
     onError: error => seen.push({ error: `${error.name}: ${error.message}` }),
-    onFinish: ({ isAbort, isError, finishReason }) => seen.push({ finish: { isAbort, isError, finishReason } }),
+    onFinish: ({ isAbort, isError, finishReason, messages }) => {
+      seen.push({ finish: { isAbort, isError, finishReason } });
+      seen.told = messages;
+    },
     onToolCall: ({ toolCall }) => void seen.push({ toolCall: toolCall.toolCallId }),
     onData: part => seen.push({ data: part.type }),
     sendAutomaticallyWhen: command.automatic ? sdk.lastAssistantMessageIsCompleteWithToolCalls : undefined,
@@ -128,18 +131,29 @@ function state(command) {
   return { status: chat.status, messages: chat.messages, error: chat.error && String(chat.error), seen, traffic: seen.traffic };
 }
 
+function answer(messages) {
+  const last = messages.at(-1)?.role === 'assistant' ? messages.at(-1) : { parts: [] };
+  return last.parts.map(part => (part.type === 'text' ? part.text : '')).join('');
+}
+
+// A component is told of an answer's end before it is rendered with it, and it is "ready" before the answer as well.
+function rendered(now) {
+  const told = now.seen.told ?? [];
+  return now.messages.length >= told.length && answer(now.messages).length >= answer(told).length;
+}
+
 // Waits until the chat has a status, so much text in its last answer, and so many answers behind it.
 async function until(command) {
   const end = Date.now() + 15000;
   for (;;) {
     const now = state(command);
-    const answer = now.messages.at(-1)?.role === 'assistant' ? now.messages.at(-1) : { parts: [] };
-    const text = answer.parts.map(part => (part.type === 'text' ? part.text : '')).join('');
+    const text = answer(now.messages);
     const finished = now.seen.filter(what => what.finish).length;
     if (
       (!command.status || now.status === command.status) &&
       text.length >= (command.text ?? 0) &&
       finished >= (command.finished ?? 0) &&
+      (!command.finished || rendered(now)) &&
       (!command.asked || (now.traffic.asked >= command.asked && now.traffic.asked === now.traffic.answered))
     ) {
       return now;
