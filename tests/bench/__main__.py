@@ -100,6 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))
     rig.take_priority()
+    rig.leave_network()
     began = time.monotonic()
     tables: list[Table] = []
     knees: dict[str, int] = {}
@@ -114,7 +115,7 @@ def main() -> None:
         save()
     if not only or "worker" in only:
         for generations in (100, 400):
-            ours, naive = workers.race(generations, 1)
+            ours, naive = workers.race(generations, options.rounds)
             more.append(Goal(f"worker, {generations} generations: CPU a token against the naive", 0.16, ours / naive))
             more.append(Goal(f"worker, {generations} generations: CPU-s per 100k tokens", 5, ours))
             save()

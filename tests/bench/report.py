@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench.rig import HERE
+from tests.bench.rig import HERE, network
 from tests.bench.scenarios import Row
 
 RESULTS = HERE / "RESULTS.md"
@@ -134,7 +134,7 @@ def machine(took_s: float) -> str:
     return (
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} x {model}, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}, {packages}; {'; '.join(filter(None, tools))}. "
-        f"Took {took_s / 60:.0f} minutes; load average at the end {os.getloadavg()[0]:.1f}."
+        f"Over {network()}. Took {took_s / 60:.0f} minutes; load average at the end {os.getloadavg()[0]:.1f}."
     )
 
 

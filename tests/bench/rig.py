@@ -6,12 +6,15 @@ core 1. On a machine with one core nothing is pinned.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
 import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -39,6 +42,26 @@ def take_priority() -> None:
         Path("/proc/self/autogroup").write_text("-12")
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+def leave_network() -> None:
+    """Move into a network of our own with nothing but loopback, if we may. Children inherit it.
+
+    A machine's own often has a firewall that follows every connection, as container engines put it there: measured, a
+    twelfth of what an event costs a server, and none of it the server's.
+    """
+    own_network = 0x40000000  # CLONE_NEWNET; os.unshare needs Python 3.12
+    if not sys.platform.startswith("linux") or ctypes.CDLL(None).unshare(own_network):
+        return
+    up = struct.pack("16sH14x", b"lo", 0x41)  # IFF_UP, IFF_RUNNING
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, up)  # SIOCSIFFLAGS
+
+
+def network() -> str:
+    """Return what the measured connections went through."""
+    alone = [name for _, name in socket.if_nameindex()] == ["lo"]
+    return "loopback in a network of its own" if alone else "loopback of the machine's own network"
 
 
 def raise_file_limit() -> None:

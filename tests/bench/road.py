@@ -15,7 +15,7 @@ import redis
 
 from tests.bench import services
 from tests.bench.own import API_KEY
-from tests.bench.rig import MEASURED, OTHERS, Rig, rig
+from tests.bench.rig import MEASURED, OTHERS, Rig, leave_network, rig
 
 RATE = 25
 RUNNING = 200
@@ -120,6 +120,7 @@ def one_more(running: int = FULL) -> float:
 
 
 if __name__ == "__main__":
+    leave_network()
     print(first_tokens())
     print(under_way())
     print({"one_more_ms": one_more()})

@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 
 from tests.bench import services
-from tests.bench.rig import HERE, MEASURED, OTHERS, Rig, busy_s, cpu_s, python, rig
+from tests.bench.rig import HERE, MEASURED, OTHERS, Rig, busy_s, cpu_s, leave_network, python, rig
 
 RATE = 25
 WARM_S, SPAN_S = 4.0, 5.0
@@ -84,6 +84,7 @@ def race(generations: int, rounds: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    leave_network()
     asked = [*map(int, sys.argv[1:]), 100, 1]
     mine, theirs = race(asked[0], asked[1] if len(sys.argv) > 2 else 1)
     print(f"ratio {mine / theirs:.3f}")
