@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import BrowserContext, Page, Request, TimeoutError
 
 from deploy.scripted_model.text import full_text
 
@@ -44,6 +44,11 @@ class Demo:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
+        self.unanswered: set[Request] = set()
+        """What the page has asked for and not got to the end."""
+        page.on("request", lambda request: self.unanswered.add(request))
+        page.on("requestfinished", lambda request: self.unanswered.discard(request))
+        page.on("requestfailed", lambda request: self.unanswered.discard(request))
         page.set_default_timeout(WITHIN_MS)
         page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         page.on("console", lambda message: self._note(message.type, message.text))
@@ -58,8 +63,20 @@ class Demo:
         demo = cls(await context.new_page())
         await demo.page.add_init_script(_REMEMBER)
         await demo.page.goto(url)
-        await demo.page.wait_for_function("() => document.querySelector('#state span').textContent !== ''")
+        await demo.wait("() => document.querySelector('#state span').textContent !== ''")
         return demo
+
+    async def wait(self, expression: str, arg: object = None, *, within_ms: float = WITHIN_MS) -> None:
+        """Wait until a function of the page's returns something true; say how the page stands if it does not.
+
+        Asked by the clock: a page that paints nothing, as it may under load, has no animation frames to ask in.
+        """
+        try:
+            await self.page.wait_for_function(expression, arg=arg, timeout=within_ms, polling=50)
+        except TimeoutError as error:
+            stands = await self.page.evaluate("() => [document.readyState, document.body.innerText.slice(0, 500)]")
+            urls = sorted(request.url for request in self.unanswered)
+            raise AssertionError(f"{expression}: {stands}, {self.complaints}, waits for {urls}") from error
 
     async def ask(self, text: str) -> None:
         """Type and send; returns at once."""
@@ -68,7 +85,7 @@ class Demo:
 
     async def wait_text(self, count: int) -> str:
         """Wait until the last answer has so many characters; return it."""
-        await self.page.wait_for_function(_LONGER, arg=count)
+        await self.wait(_LONGER, count)
         return await self.text()
 
     async def text(self) -> str:
@@ -78,17 +95,17 @@ class Demo:
 
     async def wait_over(self) -> str:
         """Wait until nothing is being written and return the last answer."""
-        await self.page.wait_for_function(_OVER, timeout=WITHIN_MS * 2)
+        await self.wait(_OVER, within_ms=WITHIN_MS * 2)
         return await self.text()
 
     async def wait_state(self, words: str) -> None:
         """Wait until the line below the message box says this, or has said it since the page was loaded."""
-        await self.page.wait_for_function("(words) => said.some((text) => text.includes(words))", arg=words)
+        await self.wait("(words) => said.some((text) => text.includes(words))", words)
 
     async def wait_trace(self, words: str) -> None:
         """Wait until what the page tells about its connection has this in it."""
         shown = "(words) => document.querySelector('#trace').textContent.includes(words)"
-        await self.page.wait_for_function(shown, arg=words)
+        await self.wait(shown, words)
 
     async def other_gateway(self) -> str:
         """The link to the same chat on the other gateway."""

@@ -43,9 +43,7 @@ async def test_an_answer_is_written_again(launch: Launch, context: BrowserContex
     assert await demo.wait_over() == oracle(asked)
     first = await demo.page.get_attribute(".turn:last-child", "data-id")
     await demo.page.click("text=Regenerate")
-    await demo.page.wait_for_function(
-        "(old) => document.querySelector('.turn:last-child').dataset.id !== old", arg=first
-    )
+    await demo.wait("(old) => document.querySelector('.turn:last-child').dataset.id !== old", arg=first)
     assert await demo.wait_over() == oracle(asked)
     assert await demo.page.locator(".turn").count() == 2
 
@@ -56,7 +54,7 @@ async def test_markdown_reasoning_and_a_tool_call_are_shown_and_read_back(
     demo = await Demo.open(context, launch.first)
     await demo.page.check("#tool")
     await demo.ask("What time is it? [[tool=1 reasoning=12 markdown=1 tokens=260 rate=0]]")
-    await demo.page.wait_for_function("() => document.querySelectorAll('.turn.assistant .text').length > 0")
+    await demo.wait("() => document.querySelectorAll('.turn.assistant .text').length > 0")
     await demo.wait_over()
 
     async def shown() -> list[str]:
@@ -72,7 +70,7 @@ async def test_markdown_reasoning_and_a_tool_call_are_shown_and_read_back(
         assert await demo.page.locator(selector).count() > 0
     await demo.snap("tool")
     await demo.page.reload()
-    await demo.page.wait_for_function("() => document.querySelectorAll('.turn.assistant').length === 2")
+    await demo.wait("() => document.querySelectorAll('.turn.assistant').length === 2")
     assert await shown() == before
     assert demo.complaints == []
 
@@ -141,14 +139,14 @@ async def test_it_fits_a_phone(launch: Launch, browser: Browser, scheme: Literal
         await demo.snap(f"phone-{scheme}")
         await demo.page.click("#open-side")
         await demo.page.locator("#chats a").first.wait_for(state="visible")
-        await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().left === 0")
+        await demo.wait("() => document.querySelector('#side').getBoundingClientRect().left === 0")
         await demo.snap(f"phone-side-{scheme}")
         # what the panel covers cannot be reached; when it closes, the focus is where it was
         where = "() => [document.querySelector('main').inert, document.activeElement.id]"
         assert await demo.page.evaluate(where) == [True, "close-side"]
         await demo.page.keyboard.press("Escape")
         assert await demo.page.evaluate(where) == [False, "open-side"]
-        await demo.page.wait_for_function("() => document.querySelector('#side').getBoundingClientRect().right <= 0")
+        await demo.wait("() => document.querySelector('#side').getBoundingClientRect().right <= 0")
     finally:
         await context.close()
 

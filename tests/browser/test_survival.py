@@ -50,7 +50,7 @@ async def test_a_second_tab_on_the_other_gateway_keeps_step(launch: Launch, cont
     # and what is asked in one tab appears in the other by itself
     again = prompt("lighthouses", tokens=60)
     await two.ask(again)
-    await one.page.wait_for_function("() => document.querySelectorAll('.turn').length === 4")
+    await one.wait("() => document.querySelectorAll('.turn').length === 4")
     assert await two.wait_over() == await one.wait_over() != oracle(asked)
     assert one.complaints == two.complaints == []
 
