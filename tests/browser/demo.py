@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.async_api import BrowserContext, Page, Request, TimeoutError
+from playwright.async_api import BrowserContext, Page, Request, Response, TimeoutError
 
 from deploy.scripted_model.text import full_text
 
@@ -46,9 +46,12 @@ class Demo:
         self.complaints: list[str] = []
         self.unanswered: set[Request] = set()
         """What the page has asked for and not got to the end."""
+        self.refused: list[str] = []
+        """What it has not got, and why."""
         page.on("request", lambda request: self.unanswered.add(request))
         page.on("requestfinished", lambda request: self.unanswered.discard(request))
-        page.on("requestfailed", lambda request: self.unanswered.discard(request))
+        page.on("requestfailed", self._note_failed)
+        page.on("response", self._note_status)
         page.set_default_timeout(WITHIN_MS)
         page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         page.on("console", lambda message: self._note(message.type, message.text))
@@ -56,6 +59,14 @@ class Demo:
     def _note(self, kind: str, text: str) -> None:
         if kind == "error" and not any(word in text for word in _EXPECTED):
             self.complaints.append(text)
+
+    def _note_failed(self, request: Request) -> None:
+        self.unanswered.discard(request)
+        self.refused.append(f"{request.url}: {request.failure}")
+
+    def _note_status(self, response: Response) -> None:
+        if response.status >= 400:
+            self.refused.append(f"{response.url}: {response.status}")
 
     @classmethod
     async def open(cls, context: BrowserContext, url: str) -> Self:
@@ -76,7 +87,9 @@ class Demo:
         except TimeoutError as error:
             stands = await self.page.evaluate("() => [document.readyState, document.body.innerText.slice(0, 500)]")
             urls = sorted(request.url for request in self.unanswered)
-            raise AssertionError(f"{expression}: {stands}, {self.complaints}, waits for {urls}") from error
+            raise AssertionError(
+                f"{expression}: {stands}, {self.complaints}, {self.refused}, waits for {urls}"
+            ) from error
 
     async def ask(self, text: str) -> None:
         """Type and send; returns at once."""
