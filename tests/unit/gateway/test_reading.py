@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway.live.pages import FIRST_PAGE
 from gateway.protocols.native import frame
@@ -161,21 +163,28 @@ async def test_a_cursor_that_is_not_in_the_log_gets_a_reset_and_the_whole_log(
         assert rest == await whole(writer.log, writer.ref)
 
 
+@contextmanager
+def lost_by_a_failover(redis_server: RedisServer, writer: LogWriter) -> Iterator[None]:
+    """Have Redis lose what happens within the block, and the writer its lease."""
+    with redis_server.admin() as client:
+        before = {key: client.dump(key) for key in client.keys("tr:*")}
+        yield
+        client.flushdb()
+        for key, value in before.items():
+            client.restore(key, 0, value)
+        client.hset(log_keys(writer.ref).meta, "lu", 0)
+
+
 async def test_a_viewer_of_a_lost_branch_is_reset(
     gallery: Gallery, writer: LogWriter, redis_server: RedisServer
 ) -> None:
     """A failover lost the claim and what it wrote; another worker goes on from before it."""
     await writer.create()
     await writer.claim()
-    with redis_server.admin() as client:
-        before = {key: client.dump(key) for key in client.keys("tr:*")}
+    with lost_by_a_failover(redis_server, writer):
         await writer.say("lost ")
         watching = await gallery.watch(writer.ref)
         await watching.sink.until(lambda: "lost " in watching.sink.text)
-        client.flushdb()
-        for key, value in before.items():
-            client.restore(key, 0, value)
-        client.hset(log_keys(writer.ref).meta, "lu", 0)
     successor = LogWriter(writer.log, writer.ref)
     await successor.claim(attempts_seen=1)
     await successor.say("kept ")
@@ -194,16 +203,11 @@ async def test_pages_kept_of_a_lost_branch_are_given_to_nobody_who_knows_better(
     gallery.hub._ticker.cancel()
     await writer.create()
     await writer.claim()
-    with redis_server.admin() as client:
-        before = {key: client.dump(key) for key in client.keys("tr:*")}
+    with lost_by_a_failover(redis_server, writer):
         await writer.say(*(f"lost {n} " for n in range(FIRST_PAGE)))
         watching = await gallery.watch(writer.ref)
         await watching.sink.until(lambda: f"lost {FIRST_PAGE - 1} " in watching.sink.text)
         await gallery.hub.pages.read(writer.ref, None, watching.viewer._page_entries)  # somebody else's new beginning
-        client.flushdb()
-        for key, value in before.items():
-            client.restore(key, 0, value)
-        client.hset(log_keys(writer.ref).meta, "lu", 0)
     successor = LogWriter(writer.log, writer.ref)
     await successor.claim(attempts_seen=1)
     await successor.say("kept ")
