@@ -27,7 +27,7 @@ _REMEMBER = """window.said = []; addEventListener('DOMContentLoaded', () => {
 _EXPECTED = ("ERR_", "WebSocket connection to", "net::")
 
 
-def prompt(subject: str, *, tokens: int = 120, rate: int = 40, **more: object) -> str:
+def prompt(subject: str, *, tokens: int = 200, rate: int = 40, **more: object) -> str:
     """Return a prompt for plain text at a pace that leaves time to break something."""
     wishes = {"tokens": tokens, "rate": rate, "markdown": 0, "reasoning": 0, **more}
     return f"Tell me about {subject} [[{' '.join(f'{name}={value}' for name, value in wishes.items())}]]"
@@ -85,7 +85,7 @@ class Demo:
         try:
             await self.page.wait_for_function(expression, arg=arg, timeout=within_ms, polling=50)
         except TimeoutError as error:
-            stands = await self.page.evaluate("() => [document.readyState, document.body.innerText.slice(0, 500)]")
+            stands = await self.page.evaluate("() => [document.readyState, document.body.innerText.slice(0, 2500)]")
             urls = sorted(request.url for request in self.unanswered)
             raise AssertionError(
                 f"{expression}: {stands}, {self.complaints}, {self.refused}, waits for {urls}"

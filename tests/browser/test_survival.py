@@ -90,7 +90,7 @@ async def test_the_worker_is_killed_and_another_takes_over(launch: Launch, conte
 
 async def test_a_cut_connection_is_mended(launch: Launch, context: BrowserContext) -> None:
     demo = await Demo.open(context, launch.first)
-    asked = prompt("weather")
+    asked = prompt("weather", tokens=320)  # the model goes on between the cuts
     await demo.ask(asked)
     for times in (1, 2, 3):
         await demo.wait_text(60 * times)
