@@ -23,6 +23,7 @@ from gateway.live.channel import Channel
 from gateway.live.follower import Outcome
 from gateway.live.pages import Pages
 from gateway.live.tail import Tail
+from gateway.live.turns import in_turns
 from gateway.protocols.base import Wire
 from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
@@ -280,30 +281,33 @@ class Hub:
         while True:
             await asyncio.sleep(self.settings.tick_s)
             try:
-                self._tick(asyncio.get_running_loop().time())
+                self._watch_link(self._loop.time())
+                self.pages.forget()
+                await in_turns(self.viewers, self._look_after)
+                await in_turns(self._tails.values(), self._listen_for)
             except Exception:
                 log.exception("hub tick failed")
 
-    def _tick(self, now: float) -> None:
-        self._watch_link(now)
-        self.pages.forget()
-        settings = self.settings
-        for viewer in tuple(self.viewers):
-            if viewer.gone:
-                viewer.stop("left")
-            elif viewer.stuck(now) > settings.send_timeout_s:
-                viewer.abandon()
-            elif now >= viewer.break_at:
-                viewer.stop("broken")
-            elif now - viewer.last_write >= settings.heartbeat_s:
-                viewer.ping(viewer.wire.ping if self._down_since is None else viewer.wire.stalled)
-        silent = settings.lease_s / 2
-        for tail in tuple(self._tails.values()):
-            if tail.heard:
-                tail.heard, tail.heard_at, tail.patience = False, now, 1
-            elif not tail.checking and not tail.ended and now - tail.heard_at > silent * tail.patience:
-                tail.checking = True
-                self.spawn(self._check(tail))
+    def _look_after(self, viewer: Watched) -> None:
+        if viewer not in self.viewers:
+            return  # left since this tick began
+        now, settings = self._loop.time(), self.settings
+        if viewer.gone:
+            viewer.stop("left")
+        elif viewer.stuck(now) > settings.send_timeout_s:
+            viewer.abandon()
+        elif now >= viewer.break_at:
+            viewer.stop("broken")
+        elif now - viewer.last_write >= settings.heartbeat_s:
+            viewer.ping(viewer.wire.ping if self._down_since is None else viewer.wire.stalled)
+
+    def _listen_for(self, tail: Tail) -> None:
+        now, silent = self._loop.time(), self.settings.lease_s / 2
+        if tail.heard:
+            tail.heard, tail.heard_at, tail.patience = False, now, 1
+        elif tail.borrowers and not tail.checking and not tail.ended and now - tail.heard_at > silent * tail.patience:
+            tail.checking = True
+            self.spawn(self._check(tail))
 
     def _watch_link(self, now: float) -> None:
         if self._link.up:
