@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,15 +29,19 @@ TYPES = {
     ".json": "application/json",
 }
 """What is served at all, and as what."""
+PAGE = "index.html"
 HEADERS = {
     # Asked for every time, answered by 304 mostly: a new release is seen at once.
     "cache-control": "no-cache",
     "x-content-type-options": "nosniff",
-    # Only our own scripts and styles, whatever the answers say that the page shows. It may call other gateways.
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src *; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
     "referrer-policy": "no-referrer",
 }
+# Only our own scripts and styles, whatever the answers say that the page shows. It may call other gateways.
+POLICY = (
+    "default-src 'none'; script-src 'self'%s; style-src 'self'; img-src 'self' data:; connect-src *; base-uri 'none'; "
+    "frame-ancestors 'none'; form-action 'none'"
+)
+_INLINE = re.compile(rb"<script[^>]*>(.+?)</script>", re.DOTALL)
 
 
 class PageConfig(Struct, frozen=True):
@@ -67,21 +73,28 @@ def load_files() -> dict[str, File]:
     return found
 
 
+def content_security_policy(page: bytes) -> str:
+    """Return the policy under which `page` runs: what it says in a script of its own is named by its hash."""
+    digests = (b64encode(sha256(script).digest()).decode() for script in _INLINE.findall(page))
+    return POLICY % "".join(f" 'sha256-{digest}'" for digest in digests)
+
+
 def make_operations(known: Mapping[str, File], settings: GatewaySettings) -> tuple[Operation, ...]:
     """Return the page at `/`, its configuration, and the files at `/static/<name>`."""
     config = encode_json(PageConfig(settings.open, settings.local and settings.open, settings.peers))
+    policy = content_security_policy(known[PAGE].body if PAGE in known else b"")
 
     def serve(request: Request, name: str) -> Response:
         file = known.get(name)
         if file is None:
             raise NotFound("not found")
-        headers = {**HEADERS, "etag": file.etag}
+        headers = {**HEADERS, "content-security-policy": policy, "etag": file.etag}
         if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
         return Response(file.body, headers={**headers, "content-type": file.media_type})
 
     async def page(request: Request) -> Response:
-        return serve(request, "index.html")
+        return serve(request, PAGE)
 
     async def static(request: Request) -> Response:
         return serve(request, request.path_params["name"])

@@ -363,6 +363,7 @@ function wire() {
   window.addEventListener('popstate', () => idInHash() !== talk.id && open(idInHash()));
 }
 
+dispatchEvent(new Event('started')); // every file is here
 wireShell();
 wire();
 chats.watch();

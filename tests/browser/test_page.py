@@ -6,7 +6,7 @@ from typing import Literal
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.browser.conftest import Launch
 from tests.browser.demo import Demo, oracle, prompt
@@ -34,6 +34,26 @@ async def test_chats_are_listed_in_a_browser_that_has_never_seen_them(launch: La
     finally:
         await mine.close()
         await theirs.close()
+
+
+@pytest.mark.parametrize("missed", ["app.js", "markdown.js", "config.json"])
+async def test_a_page_that_lacks_a_file_waits_for_a_gateway_and_starts(
+    launch: Launch, context: BrowserContext, missed: str
+) -> None:
+    asked_for = 0
+
+    async def refuse(route: Route) -> None:
+        nonlocal asked_for
+        asked_for += 1
+        await (route.abort("connectionrefused") if asked_for <= 2 else route.continue_())
+
+    await context.route(f"**/static/{missed}", refuse)
+    demo = await Demo.open(context, launch.first)
+    assert asked_for > 2
+    assert await demo.page.evaluate("() => sessionStorage.getItem('tailrace.starts')") is None
+    asked = prompt("wells", rate=0)
+    await demo.ask(asked)
+    assert await demo.wait_over() == oracle(asked)
 
 
 async def test_an_answer_is_written_again(launch: Launch, context: BrowserContext) -> None:
