@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 _READING = "tests/unit/gateway/test_reading.py::test_"
 _AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
 _CHANNEL = "tests/unit/gateway/test_channel.py::test_"
+_TURNS = "tests/unit/gateway/test_turns.py::test_"
 _WRITER = "tests/unit/worker/test_writer.py::test_"
 _CHECKPOINTS = "tests/unit/worker/test_checkpoints.py::test_"
 _SO_FAR = "tests/contract/test_so_far.py::test_"
@@ -89,6 +90,21 @@ READER = (
         "live: what comes is not kept for who reads the log", "gateway/live/tail.py",
         "self._ring.add((entry_id, raw))", "pass",
         (_CHANNEL + "who_joins_in_the_middle_of_a_turn_gets_each_entry_once",),
+    ),
+    Mutant(
+        "live: a tick looks after who has left since it began", "gateway/live/hub.py",
+        "if viewer not in self.viewers:", "if False:",
+        (_TURNS + "who_has_left_since_the_tick_began_is_not_looked_after",),
+    ),
+    Mutant(
+        "live: a tick holds up everybody until all are looked after", "gateway/live/turns.py",
+        "        await asyncio.sleep(0)\n", "",
+        (_TURNS + "the_loop_turns_between_a_few_and_the_next_few",),
+    ),
+    Mutant(
+        "live: one viewer's failure leaves the others alone for good", "gateway/live/turns.py",
+        "except Exception:", "except ZeroDivisionError:",
+        (_TURNS + "what_one_raises_costs_no_other",),
     ),
     Mutant(
         "segments: believed although the log does not have their last entry", "shared/log/log.py",

@@ -7,7 +7,12 @@ from collections import Counter
 
 import pytest
 
+from gateway.live.follower import Outcome
+from gateway.live.hub import Hub, HubSettings
 from gateway.live.turns import A_TURN, in_turns
+from gateway.protocols.native import NATIVE
+from shared.log.log import Log
+from shared.redis import resolver
 
 pytestmark = pytest.mark.asyncio
 
@@ -56,3 +61,36 @@ async def test_who_comes_and_goes_meanwhile_upsets_nothing() -> None:
 
     await in_turns(items, do)
     assert seen == set(range(3 * A_TURN))
+
+
+class Inseparable:
+    """Connections of one client, which has left: as soon as one is ended, so are the others."""
+
+    wire, break_at, last_write, gone = NATIVE, float("inf"), float("inf"), True
+
+    def __init__(self, hub: Hub, ended: asyncio.Queue[Inseparable]) -> None:
+        self._hub, self._ended = hub, ended
+
+    def stuck(self, now: float) -> float:
+        return 0.0
+
+    def ping(self, line: bytes) -> None:
+        pytest.fail("it has left")
+
+    def stop(self, outcome: Outcome) -> None:
+        self._hub.viewers.clear()
+        self._ended.put_nowait(self)
+
+    def abandon(self) -> None:
+        pytest.fail("it is not stuck")
+
+
+async def test_who_has_left_since_the_tick_began_is_not_looked_after(log: Log, redis_url: str) -> None:
+    hub, ended = Hub(log, resolver(redis_url), HubSettings(tick_s=0.05)), asyncio.Queue[Inseparable]()
+    await hub.open()
+    try:
+        hub.viewers.update(Inseparable(hub, ended) for _ in range(3))
+        await asyncio.wait_for(ended.get(), 10)
+        assert ended.empty()
+    finally:
+        await hub.close()
