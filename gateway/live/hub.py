@@ -305,7 +305,9 @@ class Hub:
         now, silent = self._loop.time(), self.settings.lease_s / 2
         if tail.heard:
             tail.heard, tail.heard_at, tail.patience = False, now, 1
-        elif tail.borrowers and not tail.checking and not tail.ended and now - tail.heard_at > silent * tail.patience:
+        elif tail.checking or tail.ended or not tail.borrowers:
+            return  # looked at already, over, or given back since this tick began
+        elif now - tail.heard_at > silent * tail.patience:
             tail.checking = True
             self.spawn(self._check(tail))
 

@@ -41,7 +41,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'%s; style-src 'self'; img-src 'self' data:; connect-src *; base-uri 'none'; "
     "frame-ancestors 'none'; form-action 'none'"
 )
-_INLINE = re.compile(rb"<script[^>]*>(.+?)</script>", re.DOTALL)
+_INLINE = re.compile(rb"<script[^>]*>(.*?)</script>", re.DOTALL)
 
 
 class PageConfig(Struct, frozen=True):

@@ -70,16 +70,12 @@ class Demo:
 
     @classmethod
     async def open(cls, context: BrowserContext, url: str) -> Self:
-        """Open a tab."""
+        """Open a tab and wait until the page runs and has said how it stands."""
         demo = cls(await context.new_page())
         await demo.page.add_init_script(_REMEMBER)
         await demo.page.goto(url)
-        await demo.wait_started()
+        await demo.wait("() => ['#where', '#state span'].every((at) => document.querySelector(at).textContent !== '')")
         return demo
-
-    async def wait_started(self) -> None:
-        """Wait until the page runs and has said how it stands."""
-        await self.wait("() => ['#where', '#state span'].every((at) => document.querySelector(at).textContent !== '')")
 
     async def wait(self, expression: str, arg: object = None, *, within_ms: float = WITHIN_MS) -> None:
         """Wait until a function of the page's returns something true; say how the page stands if it does not.

@@ -24,13 +24,13 @@ async def test_the_loop_turns_between_a_few_and_the_next_few() -> None:
         nonlocal turns
         while True:
             turns += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn of the loop, which is what is counted here
 
     def do(_: int) -> None:
         handled[turns] += 1
 
     counting = asyncio.create_task(count())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has begun
     await in_turns(range(10 * A_TURN + 1), do)
     counting.cancel()
     assert sum(handled.values()) == 10 * A_TURN + 1
