@@ -17,14 +17,19 @@ class Outline:
         self.parts: dict[str, bool] = {}
         self.tools: dict[str, str] = {}
         """Tool calls seen, by id, with their names."""
+        self.answered: set[str] = set()
+        """Those of them that have an output, or the error in its place."""
         self.clear()
 
     def clear(self) -> None:
         """Forget everything, as a `reset` does."""
         self.started = False
         self.in_step = False
+        self.step_answered = False
+        """Whether a tool's output came in the step that is open."""
         self.parts.clear()
         self.tools.clear()
+        self.answered.clear()
 
     def apply(self, event: ev.Event) -> None:
         """Take note of an event."""
@@ -39,12 +44,15 @@ class Outline:
                 self.parts.pop(part_id, None)
             case ev.ToolInputStart(tool_call_id=call_id, tool_name=name):
                 self.tools[call_id] = name
+            case ev.ToolOutputAvailable(tool_call_id=call_id) | ev.ToolOutputError(tool_call_id=call_id):
+                self.answered.add(call_id)
+                self.step_answered = self.in_step
             case ev.Start():
                 self.started = True
             case ev.StartStep():
-                self.in_step = True
+                self.in_step, self.step_answered = True, False
             case ev.FinishStep():
-                self.in_step = False
+                self.in_step = self.step_answered = False
             case ev.Reset():
                 self.clear()
             case _:

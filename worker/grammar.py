@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from shared import events as ev
 from shared.outline import Outline
@@ -32,6 +32,8 @@ class Grammar:
         """The part that bare deltas go to; it may have ended."""
         self._reason: ev.FinishReason | UnsetType = UNSET
         self._metadata: dict[str, Any] = {}
+        self._calls: dict[str, str] = {}
+        """Under which id a call is written whose own has been used before."""
 
     def going_on(self, delta: ev.Spoken) -> ev.Spoken | None:
         """Return what to write for `delta` if it goes on with an open part, as nearly all do; None: ask `feed`."""
@@ -96,7 +98,13 @@ class Grammar:
             self._emit(ev.Start(self._message_id), out)
 
     def _open_step(self, out: list[ev.Event]) -> None:
+        """Open a step if there is none, or if a tool was answered in this one: the model's next words are another.
+
+        So does the AI SDK's server, and `useChat` goes by it: calls answered in the last step ask for one more turn.
+        """
         self._begin(out)
+        if self._outline.step_answered and not self._outline.parts:
+            self._finish_step(out)
         if not self._outline.in_step:
             self._emit(ev.StartStep(), out)
 
@@ -123,8 +131,8 @@ class Grammar:
         number = len(self._used)
         while (name := f"{'t' if is_text else 'r'}{number}") in self._used:
             number += 1
-        self._auto = name
         self._start(name, is_text, out)
+        self._auto = name
         return name
 
     def _start(self, part_id: str, is_text: bool, out: list[ev.Event]) -> None:
@@ -155,25 +163,45 @@ class Grammar:
         | ev.ToolOutputError,
         out: list[ev.Event],
     ) -> None:
-        known = event.tool_call_id in self._outline.tools
+        begins = isinstance(event, ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError)
+        call_id = self._call_id(event.tool_call_id, begins=begins)
+        if call_id != event.tool_call_id:
+            event = structs.replace(event, tool_call_id=call_id)
+        known = call_id in self._outline.tools
         match event:
             case ev.ToolInputDelta():
                 if known and event.input_text_delta:
                     out.append(event)
             case ev.ToolOutputAvailable() | ev.ToolOutputError():
                 if known:
+                    self._close_auto(out)
                     self._emit(event, out)
             case ev.ToolInputStart():
                 if not known:
-                    self._close_auto(out)
-                    self._open_step(out)
-                    self._emit(event, out)
+                    self._start_call(event, out)
             case ev.ToolInputAvailable() | ev.ToolInputError():
                 if not known:
-                    self._close_auto(out)
-                    self._open_step(out)
-                    self._emit(ev.ToolInputStart(event.tool_call_id, event.tool_name), out)
+                    self._start_call(ev.ToolInputStart(call_id, event.tool_name), out)
                 self._emit(event, out)
+
+    def _start_call(self, event: ev.ToolInputStart, out: list[ev.Event]) -> None:
+        self._close_auto(out)
+        self._open_step(out)
+        self._emit(event, out)
+
+    def _call_id(self, said: str, *, begins: bool) -> str:
+        """Return the id to write a call under: another one if a call `begins` whose id an answered one has.
+
+        Some models count calls from 0 in every turn; for clients an id is one call, in the whole message.
+        """
+        call_id = self._calls.get(said, said)
+        if not (begins and call_id in self._outline.answered):
+            return call_id
+        number = 2
+        while (call_id := f"{said}_{number}") in self._outline.tools:
+            number += 1
+        self._calls[said] = call_id
+        return call_id
 
     def _frame(self, event: ev.Event, out: list[ev.Event]) -> None:
         match event:

@@ -57,7 +57,11 @@ class Stage:
 async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
     async with ProcessGroup() as group, NodeProgram("ai_sdk.mjs") as node:
         model = await group.model()
-        models = [chat_model(model.port, default=True), chat_model(model.port, name="restarts", prefill=False)]
+        models = [
+            chat_model(model.port, default=True),
+            chat_model(model.port, name="restarts", prefill=False),
+            {"name": "reader", "kind": "agent", "agent": "tests.integration.worker_agents:verbose"},
+        ]
         url = redis_server.url
         worker, *gateways = await asyncio.gather(
             group.worker(url, models, TAILRACE_LEASE_MS=2000),
@@ -330,6 +334,18 @@ async def test_a_tool_answers_and_the_message_goes_on(stage: Stage, proxy: Fault
         assert (answer["parts"][1]["state"], answer["parts"][1]["output"]) == ("output-available", {"sky": "grey"})
         assert answer["parts"][1]["input"] == call["input"]
         assert sum("toolCall" in what for what in state["seen"]) == 1
+
+
+@VERSIONS
+async def test_an_agent_that_answered_its_own_call_is_not_asked_again(
+    stage: Stage, proxy: FaultProxy, version: int
+) -> None:
+    chat_id = f"own-tool-{version}"
+    async with Client(stage, proxy, version, chat_id, body={"model": "reader"}, automatic=True, chromium=True) as chat:
+        await chat.send("5")  # over once the chat has nothing more to send by itself
+        state = await chat.ready()
+    assert [kinds(message) for message in state["messages"][1:]] == [["step-start", "tool-read", "step-start", "text"]]
+    assert state["traffic"]["asked"] == 1
 
 
 def _after_tool(prompt: str, call: dict[str, Any]) -> str:

@@ -60,8 +60,12 @@ _REASONS: dict[str, ev.FinishReason] = {
     "tool_calls": "tool-calls",
     "function_call": "tool-calls",
     "tool_use": "tool-calls",
-    "error": "error",
 }
+_INTERRUPTED = frozenset(
+    ("abort", "aborted", "cancelled", "canceled", "network_error", "timeout", "insufficient_system_resource")
+)
+"""Reasons by which a server says that it gave up: vLLM shutting down, DeepSeek without resources, gateways between."""
+_FAILED = frozenset(("error", "malformed_function_call"))
 
 
 class ChatEvents:
@@ -71,6 +75,8 @@ class ChatEvents:
         self.reason: ev.FinishReason | None = None
         self.usage: ev.Usage | None = None
         self.done = False
+        self._failure = ""
+        """Code of what a finish reason said that is none: the server gave up on the answer."""
         self._half = ""
         self._tools = ToolCalls()
         self._refusal = Refusal()
@@ -94,6 +100,8 @@ class ChatEvents:
                 chunk = self._decode_odd(data)
             if chunk.usage is not None:
                 self.usage = read_usage(chunk.usage) or self.usage
+            if chunk.error:
+                self._raise_error(chunk)  # with or without choices: OpenRouter sends both
             if chunk.choices:
                 return self._choice(chunk.choices[0])
             self._raise_error(chunk)
@@ -103,10 +111,15 @@ class ChatEvents:
         return []
 
     def close(self) -> list[ev.Event]:
-        """Return the events of the end; raise `UpstreamError` if the model never said that it finished."""
+        """Return the events of the end; raise `UpstreamError` if the model never said that it finished, or gave up."""
         if self.reason is None:
             raise UpstreamError("upstream_interrupted", retryable=True)
-        return [*self._tools.close(), ev.Finish(self.reason)]
+        if self._failure:
+            raise UpstreamError(self._failure, retryable=True)
+        calls = self._tools.close()
+        # Google's servers say `stop` behind calls; who loops on `tool_calls` would take the empty text for the answer.
+        reason = "tool-calls" if calls and self.reason == "stop" else self.reason
+        return [*calls, ev.Finish(reason)]
 
     def _decode_odd(self, data: bytes) -> _Chunk:
         if b"\\u" in data:
@@ -133,7 +146,7 @@ class ChatEvents:
             return []  # n > 1: a message has one answer
         delta = choice.delta
         if choice.finish_reason is not None and self.reason is None:
-            self.reason = _REASONS.get(str(choice.finish_reason).lower(), "other")
+            self._finish(str(choice.finish_reason).lower())
         if delta is None:
             return []
         content = delta.content
@@ -152,6 +165,14 @@ class ChatEvents:
         if delta.tool_calls:
             out += self._tools.feed(delta.tool_calls)
         return out
+
+    def _finish(self, said: str) -> None:
+        if said in _INTERRUPTED:
+            self.reason, self._failure = "error", "upstream_interrupted"
+        elif said in _FAILED:
+            self.reason, self._failure = "error", "upstream_error"
+        else:
+            self.reason = _REASONS.get(said, "other")
 
     @staticmethod
     def _raise_error(chunk: _Chunk) -> None:

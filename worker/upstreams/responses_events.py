@@ -151,7 +151,8 @@ class ResponsesEvents:
             raise UpstreamError("upstream_interrupted", "The model's run was cancelled upstream.")
         details = body.get("incomplete_details")
         if status == "incomplete":
-            self.reason = _INCOMPLETE.get(_text_of(details, "reason"), "other")
+            # Whatever the reason, it is not whole: of all that wires can say, `length` says that to every client.
+            self.reason = _INCOMPLETE.get(_text_of(details, "reason"), "length")
         else:
             self.reason = "stop"
 

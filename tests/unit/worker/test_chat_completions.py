@@ -169,6 +169,12 @@ async def test_tool_input_that_is_no_json_is_told_as_such(caller: Caller) -> Non
     assert finish(events) == "length"
 
 
+async def test_calls_that_end_with_stop_end_for_them(caller: Caller) -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
+    async with raw_server(whole(chunk({"tool_calls": [call]}), STOP, DONE)) as server:
+        assert finish(await caller.call(caller.upstream(server.url))) == "tool-calls"
+
+
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [("length", "length"), ("content_filter", "content-filter"), ("eos", "stop"), ("who knows", "other"), (3, "other")],
@@ -180,6 +186,12 @@ async def test_finish_reasons_become_those_that_every_client_knows(
         assert finish(await caller.call(caller.upstream(server.url))) == expected
 
 
+OPENROUTER = sse(
+    {
+        "error": {"code": "server_error", "message": "Provider disconnected"},
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+    }
+)
 LATE = {
     "end without a reason": ([*HELLO], "upstream_interrupted"),
     "done without a reason": ([*HELLO, DONE], "upstream_interrupted"),
@@ -190,6 +202,10 @@ LATE = {
     "old vllm": ([*HELLO, sse({"object": "error", "message": "boom", "code": 500})], "upstream_error"),
     "rate limit": ([*HELLO, sse({"error": {"message": "Rate limit reached", "code": 429}})], "upstream_rate_limited"),
     "half a line": ([*HELLO, b'data: {"choices":[{"de'], "upstream_error"),
+    "error beside choices": ([*HELLO, OPENROUTER, DONE], "upstream_error"),
+    "error as the reason": ([*HELLO, chunk(finish_reason="error"), DONE], "upstream_error"),
+    "abort as the reason": ([*HELLO, chunk(finish_reason="abort"), DONE], "upstream_interrupted"),
+    "no resources": ([*HELLO, chunk(finish_reason="insufficient_system_resource"), DONE], "upstream_interrupted"),
     "no json at all": ([*HELLO, b"data: [1,2]\n\n"], "upstream_error"),
 }
 
@@ -223,6 +239,8 @@ EARLY: dict[str, list[bytes]] = {
     "headers only": [HEAD],
     "done only": [HEAD, DONE],
     "role, then the end": [HEAD, HELLO[0]],
+    "error beside choices": whole(OPENROUTER, DONE),
+    "abort as the reason": whole(chunk(finish_reason="abort"), DONE),
     "error first": [HEAD, sse({"error": {"message": "x", "code": 503}})],
 }
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared import events as ev
 from shared.fold import fold
+from shared.message import ToolPart
 from shared.outline import Outline, outline_of
 from worker.grammar import AgentFailed, Grammar
 
@@ -131,6 +132,86 @@ def test_a_tool_call_ends_the_text_before_it() -> None:
 def test_a_whole_tool_call_without_start_gets_one() -> None:
     out = run(ev.ToolInputAvailable("c", "f", {"x": 1}))
     assert [e for e in out if isinstance(e, ev.ToolInputStart)] == [ev.ToolInputStart("c", "f")]
+
+
+def test_what_follows_a_tools_output_is_another_step() -> None:
+    out = run(
+        ev.ToolInputAvailable("c", "f", {}),
+        ev.ToolInputAvailable("d", "g", {}),
+        ev.ToolOutputAvailable("c", 1),
+        ev.ToolOutputAvailable("d", 2),
+        ev.TextDelta("", "a"),
+        ev.TextDelta("", "b"),
+    )
+    assert [type(part).__name__ for part in fold(out).parts] == [
+        "StepPart",
+        "ToolPart",
+        "ToolPart",
+        "StepPart",
+        "TextPart",
+    ]
+    assert fold(out).text == "ab"
+
+
+def test_text_that_runs_on_beside_a_tool_is_another_step_once_the_output_has_come() -> None:
+    out = run(
+        ev.ToolInputAvailable("c", "f", {}),
+        ev.TextDelta("", "a"),
+        ev.ToolOutputAvailable("c", 1),
+        ev.TextDelta("", "b"),
+    )
+    assert [type(part).__name__ for part in fold(out).parts] == [
+        "StepPart",
+        "ToolPart",
+        "TextPart",
+        "StepPart",
+        "TextPart",
+    ]
+
+
+def test_an_agent_that_draws_its_own_steps_gets_no_empty_one() -> None:
+    out = run(
+        ev.ToolInputAvailable("c", "f", {}),
+        ev.ToolOutputAvailable("c", 1),
+        ev.FinishStep(),
+        ev.StartStep(),
+        ev.TextDelta("", "a"),
+    )
+    assert sum(isinstance(event, ev.StartStep) for event in out) == 2
+
+
+def test_a_part_with_a_name_that_is_open_beside_a_tool_is_not_cut() -> None:
+    out = run(
+        ev.TextStart("t"),
+        ev.ToolInputAvailable("c", "f", {}),
+        ev.ToolOutputAvailable("c", 1),
+        ev.ReasoningDelta("", "hm"),
+        ev.TextDelta("t", "a"),
+        ev.TextEnd("t"),
+    )
+    assert sum(isinstance(event, ev.StartStep) for event in out) == 1
+    assert fold(out).text == "a"
+
+
+def test_a_call_under_the_id_of_an_answered_one_is_another_call() -> None:
+    out = run(
+        ev.ToolInputStart("call_0", "a"),
+        ev.ToolInputDelta("call_0", '{"x":1}'),
+        ev.ToolInputAvailable("call_0", "a", {"x": 1}),
+        ev.ToolOutputAvailable("call_0", "one"),
+        ev.ToolInputStart("call_0", "b"),
+        ev.ToolInputDelta("call_0", '{"y":2}'),
+        ev.ToolInputAvailable("call_0", "b", {"y": 2}),
+        ev.ToolOutputAvailable("call_0", "two"),
+        ev.ToolInputAvailable("call_0", "c", {"z": 3}),
+        ev.ToolOutputError("call_0", "three"),
+    )
+    calls = [part for part in fold(out).parts if isinstance(part, ToolPart)]
+    assert [(part.tool_call_id, part.tool_name, part.input, part.output, part.error_text) for part in calls] == [
+        ("call_0", "a", {"x": 1}, "one", None),
+        ("call_0_2", "b", {"y": 2}, "two", None),
+        ("call_0_3", "c", {"z": 3}, None, "three"),
+    ]
 
 
 def test_the_message_id_is_the_messages_own_and_metadata_is_kept() -> None:

@@ -104,7 +104,7 @@ async def test_tool_calls(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "expected"), [("max_output_tokens", "length"), ("content_filter", "content-filter"), ("?", "other")]
+    ("reason", "expected"), [("max_output_tokens", "length"), ("content_filter", "content-filter"), ("?", "length")]
 )
 async def test_an_incomplete_response_says_why(caller: Caller, reason: str, expected: str) -> None:
     last = event("incomplete", response={"status": "incomplete", "incomplete_details": {"reason": reason}})
