@@ -43,7 +43,10 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     prefill_message: dict[str, Any] = {}
     """Fields of its trailing message (Mistral, DeepSeek: `prefix`)."""
     recovery: Recovery = "auto"
-    """After a worker died: the best that is possible, always a restart, or never a second call."""
+    """After a worker died: the best that is possible, always a restart, or never a second call.
+
+    `auto` does not run an agent again that has begun a tool call.
+    """
     background: bool = False
     """responses: run in the background upstream, so that another worker can attach to the same answer again."""
     agent: str = ""

@@ -82,6 +82,7 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._interrupted: asyncio.Future[Cause] = self._loop.create_future()
         self._began = self._loop.time()
+        self._runs_tools = parts.spec is not None and parts.spec.kind == "agent"
         self.writer: Writer  # set by `use`, since the two need each other
         self._inlet: Inlet
         self.context: AgentContext
@@ -128,6 +129,8 @@ class Generation:
             self._inlet.progress = now  # it is Redis that is slow, not the upstream
         if now - self._began > self._deadlines.total_s:
             self.interrupt("deadline")
+        if self._runs_tools and self._inlet.awaits_tool:
+            self._inlet.progress = now  # a tool takes as long as it takes; the total deadline bounds it
         limit = self._deadlines.silence_s if self._inlet.begun else self._deadlines.first_token_s
         if now - self._inlet.progress > limit:
             self.interrupt("silent")

@@ -35,6 +35,11 @@ class Grammar:
         self._calls: dict[str, str] = {}
         """Under which id a call is written whose own has been used before."""
 
+    @property
+    def awaits_tool(self) -> bool:
+        """Whether a tool call has no output yet."""
+        return len(self._outline.tools) > len(self._outline.answered)
+
     def going_on(self, delta: ev.Spoken) -> ev.Spoken | None:
         """Return what to write for `delta` if it goes on with an open part, as nearly all do; None: ask `feed`."""
         kind, part_id = type(delta), delta.id or self._auto

@@ -40,6 +40,11 @@ class Inlet:
         """Whether a replay has not yet come to where the log ends: so the grammar is behind the log, too."""
         return self._skip is not None and not self._skip.over
 
+    @property
+    def awaits_tool(self) -> bool:
+        """Whether a tool call has no output yet."""
+        return self.grammar.awaits_tool
+
     def expect_rest(self, shown: str) -> None:
         """Take what comes as the rest of a text whose last white space `shown` may come again."""
         self._rebase = Rebase(shown)

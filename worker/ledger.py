@@ -19,6 +19,7 @@ from shared.log.segments import SEGMENT_BYTES, SEGMENT_ENTRIES, Segment, make_se
 from shared.log.types import Entry
 
 _ENTRY_OVERHEAD = 256
+_RESET = b'{"type":"reset"'
 _LONGEST_ESCAPE = 6
 """Bytes that one character may take in JSON, as in \\u0000."""
 
@@ -52,7 +53,11 @@ class Ledger:
         max_entries: int,
         segments: Sequence[Segment] = (),
     ) -> None:
-        """`prior` is the whole log before our marker entry, `segments` what earlier owners have cut of it."""
+        """`prior` is the whole log before our marker entry, `segments` what earlier owners have cut of it.
+
+        `max_bytes` and `max_entries` bound what counts: the entries behind the last `reset`. What it made void has had
+        its turn, or a long answer could not be begun anew.
+        """
         self._prior = prior
         self._epoch = epoch
         self._own = [marker]
@@ -60,10 +65,13 @@ class Ledger:
         self._waiting: list[Delta | _Run | bytes] = []
         """A delta becomes a run when another joins it."""
         self._longest_delta = max((max_entry - _ENTRY_OVERHEAD) // _LONGEST_ESCAPE, 1)
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+        self._limits = (max_bytes, max_entries)
+        void = next((n for n in range(len(prior), 0, -1) if prior[n - 1].raw.startswith(_RESET)), 0)
+        self._void_entries = void
+        self._void_bytes = sum(len(entry.raw) for entry in prior[:void])
         self._encoded_bytes = sum(len(entry.raw) for entry in prior) + len(marker)
         self.waiting_bytes = 0
+        self._bound()
         self.segments = list(segments)
         self._cut_seq = self.segments[-1].last.seq if self.segments else 0
         self._cut_bytes = sum(len(entry.raw) for entry in prior[: self._cut_seq])
@@ -76,6 +84,12 @@ class Ledger:
     @property
     def marker_seq(self) -> int:
         return self._marker_seq
+
+    def _bound(self) -> None:
+        """Set where the message is full, in bytes and entries of the whole log."""
+        most_bytes, most_entries = self._limits
+        self._max_bytes = self._void_bytes + most_bytes
+        self._max_entries = self._void_entries + most_entries
 
     def goes_beyond(self, seq: int) -> bool:
         """Tell whether there is anything behind the entry `seq`, encoded or not."""
@@ -117,6 +131,10 @@ class Ledger:
             payload = encode(event)
             self._waiting.append(payload)
             self.waiting_bytes += len(payload)
+            if isinstance(event, ev.Reset):
+                self._void_entries = self._marker_seq + len(self._own) + len(self._waiting) - 1
+                self._void_bytes = self._encoded_bytes + self.waiting_bytes
+                self._bound()
 
     def _join(self, event: Delta) -> bool:
         """Join a delta to what waits last, if that is to the same part; return whether it was."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -58,8 +59,16 @@ class Plan:
 
     @property
     def prior(self) -> Message | None:
-        """What earlier attempts wrote; None before the first."""
-        return fold(self.content) if self.reason != "first" else None
+        """What all earlier attempts wrote, one's parts behind another's; None before the first.
+
+        Those of void attempts included: what a tool did stays done although the text around it is void.
+        """
+        if self.reason == "first":
+            return None
+        message = fold(self.content)
+        void = [fold(attempt).parts for attempt in _void([entry.event for entry in self.entries])]
+        message.parts = [*chain.from_iterable(void), *message.parts]
+        return message
 
     def spending(self) -> Spending:
         """Return what the log knows of the cost of earlier attempts, this one begun."""
@@ -87,9 +96,11 @@ def plan_attempt(
     ended = _ended(content)
     if ended is not None:
         return Plan(reason, "continue", entries, content, ended=ended)
+    upstream_id = _upstream_id(content, spec)
+    if spec is not None and not upstream_id and _is_last(spec, events):
+        return GiveUp()
     if all(isinstance(event, _EMPTY) for event in content):
         # Nothing that a viewer could have read is taken back.
-        upstream_id = _upstream_id(content, spec)
         mode: ev.AttemptMode = "reattach" if upstream_id else "start"
         return Plan(reason, mode, entries, content, upstream_id=upstream_id)
     if spec is None:
@@ -98,20 +109,38 @@ def plan_attempt(
 
 
 def _with_content(spec: ModelSpec, request: GenerationRequest, restart: Plan, prefills: bool) -> Plan | GiveUp:
-    if spec.recovery == "fail":
-        return GiveUp()
-    if spec.recovery == "restart":
-        return replace(restart, upstream_id=_upstream_id(restart.content, spec))
     content = restart.content
     upstream_id = _upstream_id(content, spec)
+    if spec.recovery == "restart":
+        return replace(restart, upstream_id=upstream_id)
     if upstream_id:
         return Plan(restart.reason, "reattach", restart.entries, content, upstream_id=upstream_id)
-    if any(isinstance(event, ev.ToolOutputAvailable | ev.ToolOutputError) for event in content):
-        return GiveUp()  # a restart would run tools a second time that have already done something
     text = _plain_text(content)
     if spec.kind == "chat_completions" and spec.prefill and prefills and text is not None and _allows_prefill(request):
         return Plan(restart.reason, "continue", restart.entries, content, partial=text)
     return restart
+
+
+def _is_last(spec: ModelSpec, events: Sequence[ev.Event]) -> bool:
+    """Tell whether nothing may be called or run again after `events`, the whole log."""
+    if spec.recovery != "auto":
+        return spec.recovery == "fail"
+    # A tool may have done something by now: one that answered, or one of an agent, which runs its own, that began.
+    did: tuple[type[ev.Event], ...] = (ev.ToolOutputAvailable, ev.ToolOutputError)
+    if spec.kind == "agent":
+        did = (*did, ev.ToolInputAvailable)
+    return any(isinstance(event, did) for event in events)
+
+
+def _void(events: list[ev.Event]) -> list[list[ev.Event]]:
+    """Return what each `reset` made void."""
+    out: list[list[ev.Event]] = []
+    start = 0
+    for index, event in enumerate(events):
+        if isinstance(event, ev.Reset):
+            out.append(events[start:index])
+            start = index + 1
+    return out
 
 
 def _after_reset(events: list[ev.Event]) -> list[ev.Event]:

@@ -31,6 +31,8 @@ from worker.writer import Writer
 
 LEASE_MS = 60_000
 REQUEST = GenerationRequest("m", [])
+MODEL = ModelSpec(name="m")
+DEADLINES = Deadlines(60, 60, 60)
 
 
 class Model:
@@ -48,15 +50,22 @@ class Model:
             self.closed = True
 
 
-async def generation(log: Log, link: Link, ref: MessageRef, upstream: Any) -> Generation:
+async def generation(
+    log: Log,
+    link: Link,
+    ref: MessageRef,
+    upstream: Any,
+    spec: ModelSpec = MODEL,
+    deadlines: Deadlines = DEADLINES,
+) -> Generation:
     """Return a first attempt at a new message, claimed."""
     await created(log, ref)
     entries: list[Entry] = await log.read_all(ref)
     own = await claim(log, ref, lease_ms=LEASE_MS)
     metrics = Metrics()
-    parts = Parts(log, Dispatcher(link), metrics, Agent(upstream), ModelSpec(name="m"), set())
+    parts = Parts(log, Dispatcher(link), metrics, Agent(upstream), spec, set())
     plan = Plan("first", "start", entries, [entry.event for entry in entries])
-    made = Generation(own, REQUEST, plan, parts, Deadlines(60, 60, 60))
+    made = Generation(own, REQUEST, plan, parts, deadlines)
     ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=1_000_000, max_entries=1_000)
     writer = Writer(
         log,
@@ -90,6 +99,38 @@ async def test_an_attempt_whose_writing_breaks_ends_at_once(log: Log, link: Link
     model.words.put_nowait("two")
     assert await asyncio.wait_for(running, 5) == "abandoned"
     assert model.closed
+
+
+@pytest.mark.parametrize(
+    ("spec", "outcome"),
+    [
+        (ModelSpec(name="m", kind="agent", agent="a:b"), "done"),
+        (MODEL, "failed"),  # a call for the client to answer: here it is the model that is silent
+    ],
+    ids=["agent", "model"],
+)
+async def test_a_tool_that_an_agent_runs_may_be_silent(
+    log: Log, link: Link, ref: MessageRef, spec: ModelSpec, outcome: str
+) -> None:
+    done = asyncio.Event()
+
+    async def upstream(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        yield ev.ToolInputAvailable("c", "dig", {})
+        await done.wait()
+        yield ev.ToolOutputAvailable("c", "a hole")
+
+    attempt = await generation(log, link, ref, upstream, spec, Deadlines(first_token_s=1, silence_s=1, total_s=60))
+    running = asyncio.create_task(attempt.run())
+
+    async def called() -> bool:
+        return any(isinstance(entry.event, ev.ToolInputAvailable) for entry in await log.read_all(ref))
+
+    await wait_until(called)
+    attempt.tick(asyncio.get_running_loop().time() + 5)
+    if outcome == "done":
+        done.set()
+    await asyncio.wait_for(running, 5)
+    assert (await seen(log, ref)).state == outcome
 
 
 @pytest.mark.parametrize(("cause", "attempts"), [("drain", 0), ("cut_off", 1)])

@@ -87,6 +87,22 @@ def test_a_message_may_not_grow_beyond_its_bytes_or_its_entries() -> None:
         book.check_room(ev.StartStep())
 
 
+def test_what_a_reset_made_void_does_not_count() -> None:
+    book = ledger(max_bytes=1_000, max_entries=6)
+    put_all(book, ev.TextStart("t"), ev.TextDelta("t", "x" * 700))
+    with pytest.raises(OutputLimit):
+        book.check_room(ev.TextDelta("t", "y" * 700))
+    put_all(book, ev.Reset(1, "worker_lost"), ev.TextStart("t"))
+    book.say(ev.TextDelta("t", "y" * 700))
+    with pytest.raises(OutputLimit):
+        book.say(ev.TextDelta("t", "y" * 700))
+    book.encode()
+    heir = Ledger(book.entries(), EPOCH + 1, MARKER, max_entry=65_536, max_bytes=1_000, max_entries=6)
+    heir.check_room(ev.TextDelta("t", "z" * 100))
+    with pytest.raises(OutputLimit):
+        heir.check_room(ev.TextDelta("t", "z" * 700))
+
+
 @given(st.lists(st.tuples(st.sampled_from("tr"), st.text(max_size=40), st.booleans())))
 def test_the_short_way_of_text_ends_where_the_long_way_does(said: list[tuple[str, str, bool]]) -> None:
     short, long = (ledger(max_entry=260, max_bytes=1_500, max_entries=20) for _ in range(2))

@@ -14,6 +14,7 @@ from shared.cursor import Cursor
 from shared.fold import fold
 from shared.jobs import GenerationRequest
 from shared.log.types import Entry
+from shared.message import ToolPart
 from shared.models import ModelSpec
 from shared.outline import Outline
 from worker.grammar import Grammar
@@ -23,6 +24,9 @@ REQUEST = GenerationRequest("m", [{"role": "user", "content": "hi"}])
 TEXT = "A text that is long enough to be worth going on from, by some distance. "
 BEGIN: list[ev.Event] = [ev.Created("c", "m", "m", 1), ev.Attempt(1, "first", "start"), ev.Start("m"), ev.StartStep()]
 PARTIAL: list[ev.Event] = [*BEGIN, ev.TextStart("t0"), ev.TextDelta("t0", TEXT)]
+
+CALL: list[ev.Event] = [ev.ToolInputStart("c", "f"), ev.ToolInputAvailable("c", "f", {})]
+ANSWER = ev.ToolOutputAvailable("c", 1)
 
 
 def entries(events: Sequence[ev.Event]) -> list[Entry]:
@@ -70,7 +74,18 @@ def test_plain_text_is_continued_where_the_model_can() -> None:
         ([*BEGIN, ev.ReasoningStart("r0"), ev.ReasoningDelta("r0", TEXT)], {}, {}, "restart"),
         ([*BEGIN, ev.ReasoningStart("r0"), ev.ReasoningEnd("r0"), *PARTIAL[4:]], {}, {}, "continue"),
         ([*PARTIAL, ev.Data("x", 1)], {}, {}, "restart"),
-        (BEGIN, {}, {"recovery": "fail"}, "start"),
+        (BEGIN, {}, {"recovery": "fail"}, "give up"),
+        (BEGIN, {}, {}, "start"),
+        (
+            [*BEGIN, ev.Upstream("r1")],
+            {},
+            {"background": True, "kind": "responses", "recovery": "fail"},
+            "reattach",
+        ),
+        ([*BEGIN, *CALL], {}, {"kind": "agent", "agent": "a:b"}, "give up"),
+        ([*BEGIN, *CALL], {}, {"kind": "agent", "agent": "a:b", "recovery": "restart"}, "restart"),
+        ([*BEGIN, *CALL], {}, {}, "restart"),
+        ([*BEGIN, *CALL, ANSWER, ev.Reset(1, "worker_lost")], {}, {"kind": "agent", "agent": "a:b"}, "give up"),
         ([*BEGIN, ev.TextStart("t0")], {}, {}, "start"),
         ([*PARTIAL, ev.Reset(1, "worker_lost"), ev.Start("m")], {}, {}, "start"),
         ([*PARTIAL, ev.Attempt(2, "worker_lost", "continue"), ev.TextDelta("t0", "x")], {}, {}, "continue"),
@@ -78,13 +93,13 @@ def test_plain_text_is_continued_where_the_model_can() -> None:
         ([*BEGIN, ev.Upstream("r1")], {}, {"background": True, "kind": "responses"}, "reattach"),
         ([*BEGIN, ev.Upstream("r1"), *PARTIAL[4:]], {}, {"kind": "responses"}, "restart"),
         (
-            [*BEGIN, ev.ToolInputStart("c", "f"), ev.ToolInputAvailable("c", "f", {}), ev.ToolOutputAvailable("c", 1)],
+            [*BEGIN, *CALL, ANSWER],
             {},
             {"kind": "agent", "agent": "a:b"},
             "give up",
         ),
         (
-            [*BEGIN, ev.ToolInputStart("c", "f"), ev.ToolInputAvailable("c", "f", {}), ev.ToolOutputAvailable("c", 1)],
+            [*BEGIN, *CALL, ANSWER],
             {},
             {"kind": "agent", "agent": "a:b", "recovery": "restart"},
             "restart",
@@ -95,6 +110,23 @@ def test_the_order_of_preference(
     events: list[ev.Event], params: dict[str, Any], spec: dict[str, Any], expected: str
 ) -> None:
     assert mode(events, params, **spec) == expected
+
+
+def test_an_agent_is_told_what_every_attempt_before_it_did() -> None:
+    first: list[ev.Event] = [*BEGIN, *CALL, ANSWER]
+    second: list[ev.Event] = [
+        ev.Attempt(2, "worker_lost", "restart"),
+        ev.Reset(1, "worker_lost"),
+        ev.Start("m"),
+        ev.StartStep(),
+    ]
+    for log in (first, [*first, *second], [*first, *second, *CALL]):
+        found = plan(log, kind="agent", agent="a:b", recovery="restart")
+        assert isinstance(found, Plan)
+        assert found.prior is not None
+        tools = [part for part in found.prior.parts if isinstance(part, ToolPart)]
+        assert tools[0].output == 1
+        assert len(tools) == log.count(CALL[0])
 
 
 def test_a_model_that_refused_before_is_not_asked_again() -> None:
