@@ -114,5 +114,5 @@ class Delivery:
             meta = await log.meta(ref)
             # Who is shown an error hangs up at once, which looks like a lost connection.
             failed = meta is not None and meta.state == "failed"
-            if failed or await self._sink.taken():
+            if failed or await self._sink.received():
                 await log.tell(ref)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gateway.live.follower import Outcome
 from gateway.live.hub import Hub
+from gateway.live.stall import NO_STALL, look
 from gateway.protocols.base import Wire
 from gateway.protocols.native import NATIVE
 from shared.errors import Unavailable
@@ -35,6 +36,10 @@ class FeedSink(Protocol):
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
+
+    @property
+    def taken(self) -> int:
+        """See `Sink`."""
 
     async def send(self, data: bytes) -> None:
         """Hand over bytes; returns when the next may come."""
@@ -69,7 +74,8 @@ class FeedViewer:
         self._wake = asyncio.Event()
         self._ping = b""
         self._stop: Outcome | None = None
-        self._sending_since: float | None = None
+        self._sending = False
+        self._stall = NO_STALL
         self.break_at = hub.break_at(self.wire)
         self.last_write = self._loop.time()
 
@@ -103,9 +109,9 @@ class FeedViewer:
                 return
 
     async def _write(self, data: bytes) -> None:
-        self._sending_since = self._loop.time()
+        self._sending = True
         await self._sink.send(data)
-        self._sending_since = None
+        self._sending = False
         self.last_write = self._loop.time()
 
     # -- for the hub's ticker
@@ -115,7 +121,8 @@ class FeedViewer:
         return self._sink.gone
 
     def stuck(self, now: float) -> float:
-        return 0.0 if self._sending_since is None else now - self._sending_since
+        self._stall = NO_STALL if not self._sending else look(self._stall, self._sink.taken, now)
+        return now - self._stall[1] if self._sending else 0.0
 
     def ping(self, line: bytes) -> None:
         self._ping = line

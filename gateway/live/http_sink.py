@@ -37,6 +37,10 @@ class HttpSink:
         return self._connection is not None and self._connection.gone
 
     @property
+    def taken(self) -> int:
+        return 0 if self._connection is None else self._connection.taken
+
+    @property
     def watched(self) -> bool:
         """Whether `gone` can tell; otherwise somebody must listen to the server."""
         return self._connection is not None
@@ -65,7 +69,7 @@ class HttpSink:
         await self.send(b"")
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def taken(self) -> bool:
+    async def received(self) -> bool:
         """Whether the client has, as far as the network tells, taken everything; waits for it a moment."""
         return self._connection is None or await self._connection.wait_taken(TAKEN_WITHIN_S)
 

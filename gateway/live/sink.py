@@ -34,6 +34,10 @@ class Sink(Protocol):
     def gone(self) -> bool:
         """Whether the client has left."""
 
+    @property
+    def taken(self) -> int:
+        """A number that grows while the client takes bytes, as far as the connection knows."""
+
     async def send(self, data: bytes) -> None:
         """Hand over bytes; returns when the next may come. Starts the response on first use."""
 

@@ -24,8 +24,9 @@ from gateway.access.principal import Principal
 from gateway.errors import status_of
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.follower import Outcome
+from gateway.live.stall import NO_STALL, look
 from gateway.live.streaming import LogStream
-from gateway.live.transport import abort_socket
+from gateway.live.transport import abort_socket, taken_by_socket
 from gateway.live.viewer import Viewer
 from gateway.protocols import websocket as ws
 from gateway.protocols.base import Wire
@@ -94,6 +95,10 @@ class SubscriptionSink:
         self._session = session
         self._sub = sub
 
+    @property
+    def taken(self) -> int:
+        return self._session.taken
+
     async def send(self, data: bytes) -> None:
         for frame in ws.frames(self._sub, data):
             await self._session.outbox.put(frame)
@@ -116,7 +121,8 @@ class SocketSession:
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[tuple[int, str] | None] = self._loop.create_future()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._sending_since: float | None = None
+        self._sending = False
+        self._stall = NO_STALL
         self.outbox = Outbox(services.settings.viewer_buffer_bytes)
         self.break_at = services.hub.break_at(self.wire)
         self.last_write = self._loop.time()
@@ -177,10 +183,10 @@ class SocketSession:
     async def _write(self) -> None:
         while True:
             frame = await self.outbox.get()
-            self._sending_since = self._loop.time()
+            self._sending = True
             if not await self._put_out({"type": "websocket.send", "text": frame.decode()}):
                 return
-            self._sending_since = None
+            self._sending = False
             self.last_write = self._loop.time()
 
     async def _say(self, frame: msgspec.Struct) -> None:
@@ -279,7 +285,13 @@ class SocketSession:
         return self._closed.done()
 
     def stuck(self, now: float) -> float:
-        return 0.0 if self._sending_since is None else now - self._sending_since
+        self._stall = NO_STALL if not self._sending else look(self._stall, self.taken, now)
+        return now - self._stall[1] if self._sending else 0.0
+
+    @property
+    def taken(self) -> int:
+        """See `Sink`."""
+        return taken_by_socket(self._send)
 
     def ping(self, line: bytes) -> None:
         self.outbox.put_if_empty(ws.PING)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fcntl import ioctl
+from socket import IPPROTO_TCP, TCP_INFO
 from termios import TIOCOUTQ
 from typing import Any
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 _KEY = "tailrace.cycle"
 DETACH = "tailrace.detach"
 """Where in the scope our own server offers to let a response go on without its application's call."""
+_BYTES_ACKED = struct.Struct("=Q")
+"""`tcpi_bytes_acked` of Linux's `struct tcp_info`, 120 bytes into it since 4.2."""
 LOOK_EVERY_S = 0.02
 STANDS_S = 0.5
 CLOSED_WITHIN_S = 5.0
@@ -77,6 +81,11 @@ class Connection:
     def backlog(self) -> int:
         """Bytes written and not yet taken by the socket."""
         return int(self.transport.get_write_buffer_size())  # may be asked of a closed one too
+
+    @property
+    def taken(self) -> int:
+        """A number that grows while the client takes bytes."""
+        return taken_by(self.transport)
 
     def detach(self) -> bool:
         """Have the response go on when the application's call returns; False if the server does not know how.
@@ -161,6 +170,18 @@ def _unacknowledged(transport: Any) -> int:
     return 0
 
 
+def taken_by(transport: Any) -> int:
+    """Return a number that grows while the peer takes bytes: those that its system has acknowledged so far.
+
+    Where ours does not tell: how few wait in our own memory.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sys.platform.startswith("linux"):
+        with suppress(OSError, struct.error):
+            return int(_BYTES_ACKED.unpack_from(sock.getsockopt(IPPROTO_TCP, TCP_INFO, 128), 120)[0])
+    return -int(transport.get_write_buffer_size())
+
+
 async def break_off(scope: Scope, receive: Receive) -> None:
     """Break the connection, after what is already written, and wait until it is closed.
 
@@ -180,9 +201,19 @@ async def _disconnected(receive: Receive) -> None:
 
 def abort_socket(send: Send) -> None:
     """Drop a WebSocket's connection now, unsent bytes included; `send` is the server's own."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    transport = _transport_of(send)
     if transport is not None:
         transport.abort()
+
+
+def taken_by_socket(send: Send) -> int:
+    """As `taken_by`, of a WebSocket; 0 where the server does not tell."""
+    transport = _transport_of(send)
+    return 0 if transport is None else taken_by(transport)
+
+
+def _transport_of(send: Send) -> Any:
+    return getattr(getattr(send, "__self__", None), "transport", None)
 
 
 def chunk(data: bytes) -> bytes:

@@ -25,6 +25,7 @@ from gateway.live.batch import Batch
 from gateway.live.follower import Books, Outcome
 from gateway.live.pages import FIRST_PAGE, Page, Pages
 from gateway.live.sink import Sink
+from gateway.live.stall import NO_STALL, look
 from gateway.live.tail import Tail
 from gateway.live.transport import Transport, chunk
 from gateway.protocols.base import Encoder, Over, Wire
@@ -37,8 +38,6 @@ PAUSE_S = 0.25
 STALLED_S = 5.0
 """Silence after which a client hears that we wait for the log."""
 
-_NO_BACKLOG = (0, 0.0)
-
 
 class FutureCursor(Exception):
     """The viewer asked to skip more events than the message has."""
@@ -48,9 +47,21 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_at", "_backlog_seen", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
-        *("_pages", "_pending", "_pending_bytes", "_restoring_s", "_seat", "_sink", "_skip", "_stop", "_tail"),
-        *("_vanished_at", "_written", "bound", "break_at", "encoder", "live", "on_rouse", "sending_since", "wire"),
+        *("_at", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
+        *(
+            "_pages",
+            "_pending",
+            "_pending_bytes",
+            "_restoring_s",
+            "_seat",
+            "_sending",
+            "_sink",
+            "_skip",
+            "_stall",
+            "_stop",
+            "_tail",
+        ),
+        *("_vanished_at", "_written", "bound", "break_at", "encoder", "live", "on_rouse", "wire"),
     )
 
     def __init__(
@@ -75,7 +86,7 @@ class Viewer:
         self._at = b"" if cursor is None else cursor.id
         self.encoder: Encoder = wire.make()
         self.break_at = break_at
-        self.sending_since: float | None = None
+        self._sending = False
         self._written = asyncio.get_running_loop().time()
         self._tail = tail
         self._pages = pages
@@ -86,7 +97,7 @@ class Viewer:
         self.bound = buffer_bytes
         self._pending: list[Batch] = []
         self._line = b""
-        self._backlog_seen = _NO_BACKLOG
+        self._stall = NO_STALL
         self._pending_bytes = 0
         self.live = False
         self._seat: Books | None = None
@@ -166,8 +177,8 @@ class Viewer:
         if self._over and not self._pending:
             return  # it has all of it, and nobody has noticed yet
         self._leave_live()
-        if not self.wire.stateless and self._ordinal:
-            self.stop("broken")  # an ordinal names nothing in another log
+        if not self.wire.stateless and (self._ordinal or self._skip):
+            self.stop("broken")  # an ordinal, or a number of events to skip, names nothing in another log
         self._rouse()
 
     def stop(self, outcome: Outcome) -> None:
@@ -193,18 +204,12 @@ class Viewer:
 
     def stuck(self, now: float) -> float:
         """Return for how many seconds the socket has taken nothing of what waits for it."""
-        if self.sending_since is not None:
-            return now - self.sending_since
         direct = self._sink.direct
-        backlog = 0 if direct is None else direct.backlog
-        seen, since = self._backlog_seen
-        if backlog == 0:
-            self._backlog_seen = _NO_BACKLOG
+        if not self._sending and (direct is None or direct.backlog == 0):
+            self._stall = NO_STALL
             return 0.0
-        if seen == 0 or backlog < seen:
-            since = now
-        self._backlog_seen = (backlog, since)
-        return now - since
+        self._stall = look(self._stall, self._sink.taken, now)
+        return now - self._stall[1]
 
     @property
     def gone(self) -> bool:
@@ -285,9 +290,9 @@ class Viewer:
         await self._write(data)
 
     async def _write(self, data: bytes) -> None:
-        self.sending_since = self._loop.time()
+        self._sending = True
         await self._sink.send(data)
-        self.sending_since = None
+        self._sending = False
         self._written = self._loop.time()
 
     async def _catch_up(self) -> None:

@@ -29,6 +29,7 @@ class _NoSink:
     started = True
     direct = None
     gone = False
+    taken = 0
 
     async def send(self, data: bytes) -> None:
         pass

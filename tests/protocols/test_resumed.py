@@ -27,6 +27,7 @@ class Sink:
 
     direct = None
     gone = False
+    taken = 0
 
     def __init__(self) -> None:
         self.started = False

@@ -11,6 +11,7 @@ import pytest
 from gateway.live.follower import Outcome
 from gateway.live.hub import Hub, HubSettings
 from gateway.live.viewer import Viewer
+from gateway.protocols.base import Wire
 from gateway.protocols.native import NATIVE
 from shared.cursor import Cursor
 from shared.ids import MessageRef
@@ -26,6 +27,7 @@ class Recording:
 
     gone = False
     direct = None
+    taken = 0
 
     def __init__(self) -> None:
         self.started = False
@@ -84,12 +86,18 @@ class Gallery:
         self._stack = stack
 
     async def watch(
-        self, ref: MessageRef, *, cursor: Cursor | None = None, sink: Recording | None = None, buffer_bytes: int = 65536
+        self,
+        ref: MessageRef,
+        *,
+        wire: Wire = NATIVE,
+        cursor: Cursor | None = None,
+        sink: Recording | None = None,
+        buffer_bytes: int = 65536,
     ) -> Watching:
         tail = await self._stack.enter_async_context(self.hub.tail(ref))
         sink = sink or Recording()
         viewer = Viewer(
-            tail, self.hub.pages, NATIVE, sink, cursor=cursor, buffer_bytes=buffer_bytes,
+            tail, self.hub.pages, wire, sink, cursor=cursor, buffer_bytes=buffer_bytes,
             break_at=float("inf"), restoring_s=5.0,
         )  # fmt: skip
         self._stack.enter_context(self.hub.watching(viewer))

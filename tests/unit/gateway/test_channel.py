@@ -31,11 +31,12 @@ class Socket:
     started = True
     gone = False
     backlog = 0
+    taken = 0
 
     def __init__(self) -> None:
         self.full = False
         self.broken = False
-        self.taken = b""
+        self.got = b""
         self.transport = cast(Transport, self)
 
     @property
@@ -54,10 +55,10 @@ class Socket:
     def write(self, data: bytes) -> None:
         if self.broken:
             raise RuntimeError
-        self.taken += data
+        self.got += data
 
     async def send(self, data: bytes) -> None:
-        self.taken += data
+        self.got += data
 
     def abort(self) -> None: ...
 
@@ -113,7 +114,7 @@ def frames(*seqs: int) -> list[bytes]:
 
 def got(socket: Socket) -> list[bytes]:
     """Return the events that a socket took, without the chunks around them."""
-    return [b"id: " + event.partition(b"\n\n")[0] + b"\n\n" for event in socket.taken.split(b"id: ")[1:]]
+    return [b"id: " + event.partition(b"\n\n")[0] + b"\n\n" for event in socket.got.split(b"id: ")[1:]]
 
 
 @pytest.fixture
@@ -125,10 +126,10 @@ async def test_what_a_turn_brings_is_one_write(stage: Stage) -> None:
     _, socket = stage.join(1)
     for seq in (2, 3, 4):
         stage.hear(seq)
-    assert socket.taken == b""
+    assert socket.got == b""
     stage.end_turn()
     assert got(socket) == frames(2, 3, 4)
-    assert socket.taken.count(b"\r\n") == 2  # one chunk
+    assert socket.got.count(b"\r\n") == 2  # one chunk
 
 
 async def test_who_joins_in_the_middle_of_a_turn_gets_each_entry_once(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.live.pages import FIRST_PAGE
+from gateway.protocols import WIRES
 from gateway.protocols.native import frame
 from shared.cursor import Cursor
 from shared.events import Attempt, End, TextDelta, encode_event
@@ -193,6 +194,28 @@ async def test_a_viewer_of_a_lost_branch_is_reset(
     after_reset = watching.sink.text.split('"replay":true}\n\n', 1)[1]
     assert after_reset == await whole(writer.log, writer.ref)
     assert "lost " not in after_reset
+
+
+async def test_a_slow_viewer_that_counts_events_is_broken_off_a_lost_branch(
+    gallery: Gallery, writer: LogWriter, redis_server: RedisServer
+) -> None:
+    """It has fallen behind and would skip as many events as it has: of another log, they are other events."""
+    await writer.start()
+    watching = await gallery.watch(writer.ref, wire=WIRES["chat_completions"], buffer_bytes=2_000)
+    with lost_by_a_failover(redis_server, writer):
+        await writer.say("old ")
+        await watching.sink.until(lambda: "old " in watching.sink.text)
+        watching.sink.open_gate.clear()
+        await writer.say(*("x" * 50 for _ in range(30)))
+        await wait_until(lambda: not watching.viewer.live)
+    tail = next(iter(gallery.hub._tails.values()))
+    successor = LogWriter(writer.log, writer.ref)
+    await successor.claim(attempts_seen=1)
+    await successor.say(*(f"new {n} " for n in range(50)))
+    await wait_until(lambda: tail.position is not None and tail.position.epoch == successor.own.epoch)
+    watching.sink.open_gate.set()
+    assert await watching.outcome() == "broken"
+    assert "new" not in watching.sink.text
 
 
 async def test_pages_kept_of_a_lost_branch_are_given_to_nobody_who_knows_better(
