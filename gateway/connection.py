@@ -1,5 +1,5 @@
-"""Owns what a connection may cost beside its requests: deadlines and a bound for what comes before and after them,
-and little memory while a stream is silent.
+"""Owns what a connection may cost beside its requests: deadlines and a bound for what comes before, between and after
+them, a deadline for a peer that does not take what is left at the end, and little memory while a stream is silent.
 
 uvicorn has none of it: a client that sends a header a minute keeps its connection for ever, one that sends headers
 without end fills our memory, and a silent stream keeps its request and every call that the application is made of.
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.live.transport import DETACH
+from gateway.live.transport import DETACH, taken_by
 from gateway.slim import LazyEvent, SlimFlow, SlimQueue
 
 WITHIN_S = 20.0
@@ -54,19 +54,23 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection; closed without a word if a request's head takes too long or is too large, or if the rest of a
     request that has been answered already does not come.
 
+    What is no body is bounded between any two pieces of body as well, or trailers and chunk extensions would have no
+    end; trailers are read by nobody and not kept.
+
     One timer: from the beginning of the connection, or from the first byte of a later request, until its head is
     complete; and from an answer that came before the end of the body (closing at once would take the answer from a
     client that is still sending) until that end. Between requests uvicorn's own keep-alive time-out runs, and while
-    a request is worked on its own deadlines do.
+    a request is worked on its own deadlines do. Once the connection is closing, it is how long its peer may take none
+    of the bytes that are left.
     """
 
-    # With three more attributes than uvicorn's own the instance's dict would no longer share its keys: 1.2 kB each.
-    __slots__ = ("_head_bytes", "_head_complete", "_timer")
+    # With a few more attributes than uvicorn's own the instance's dict would no longer share its keys: 1.2 kB each.
+    __slots__ = ("_got_body", "_head_bytes", "_head_complete", "_timer")
 
     within_s = WITHIN_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._head_complete = False
+        self._head_complete = self._got_body = False
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         super().connection_made(cast(asyncio.Transport, transport))
@@ -89,6 +93,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_complete:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._got_body = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._stop_timer()
         super().on_message_complete()
@@ -96,18 +108,49 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body
         super().on_response_complete()
-        if unread and not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._watch_end()
+        elif unread:
             self._start_timer()
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_end()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._watch_end()
+
     def data_received(self, data: bytes) -> None:
+        self._got_body = False
         super().data_received(data)
-        if self._head_complete or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        self._head_bytes += len(data)
+        self._head_bytes = 0 if self._got_body else self._head_bytes + len(data)
         if self._head_bytes > LARGEST_HEAD:
             self.transport.abort()
         elif self._timer is None:
+            self._have_a_timer()
+
+    def _have_a_timer(self) -> None:
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # none of a request that became a WebSocket
+        if not self._head_complete:
             self._start_timer()
+        elif self.timeout_keep_alive_task is None and cycle is not None and cycle.response_complete:
+            # The late end of a body, or an empty line: uvicorn has stopped its own timer for what is no request.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _watch_end(self, taken: int = -1) -> None:
+        """Cut the connection, which is closing, off once its peer has taken nothing for a while."""
+        now = taken_by(self.transport)
+        if now == taken:
+            self.transport.abort()
+            return
+        self._stop_timer()
+        self._timer = self.loop.call_later(self.within_s, self._watch_end, now)
 
     def detach(self, cycle: RequestResponseCycle) -> RequestResponseCycle:
         """Return what a chunked response that has begun goes on with after its application has returned.

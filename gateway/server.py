@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from types import FrameType
 
@@ -19,13 +20,13 @@ from starlette.types import ASGIApp
 
 from gateway.connection import GuardedProtocol
 from gateway.live.drain import drain
+from gateway.live.finding import RESTORE_GRACE_S
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_S = 5
-"""What requests that are no streams get to finish, after the drain."""
+LEAST_SHUTDOWN_S = 5
 KEEP_ALIVE_S = 75
 """Longer than the proxies in front keep an idle connection (60 s), or they would send into one that is closing."""
 
@@ -62,6 +63,15 @@ def bind(host: str, port: int, *, reuse_port: bool = False, send_buffer: int | N
     return sock
 
 
+def shutdown_s(settings: GatewaySettings) -> int:
+    """Return what requests that are no streams get to finish, after the drain: more than any of them waits for Redis.
+
+    uvicorn cancels the rest and answers with a bare 500, which an `EventSource` takes for good and an SDK repeats.
+    """
+    restoring = settings.lease_ms / 1000 + RESTORE_GRACE_S
+    return math.ceil(max(LEAST_SHUTDOWN_S, restoring, 2 * settings.redis_deadline_s)) + 1
+
+
 class GatewayServer(uvicorn.Server):
     """uvicorn with our own end."""
 
@@ -80,7 +90,7 @@ class GatewayServer(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=MOST_FRAME_BYTES,
                 ws_per_message_deflate=False,
-                timeout_graceful_shutdown=SHUTDOWN_S,
+                timeout_graceful_shutdown=shutdown_s(settings),
             )
         )
         # Its start and end are said in our own words; what goes wrong is still heard.

@@ -50,7 +50,9 @@ class Jwks:
         """
         if algorithm not in KEY_TYPES:
             return None
-        if self._lookup(algorithm, key_id) is None or self._age() > FRESH_S:
+        known = self._lookup(algorithm, key_id) is not None and self._age() <= STALE_S
+        # One caller waits for an issuer that is slow; meanwhile a key that was good is good enough for the others.
+        if not known or (self._age() > FRESH_S and not self._lock.locked()):
             await self._refresh()
         if self._age() > STALE_S:
             raise Unavailable("the issuer's keys cannot be fetched")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.server import shutdown_s
 from gateway.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
 FOLDER = Path("deploy/k8s")
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
-SERVER_SHUTDOWN_S = 10
 HAND_OVER_S = 15
 
 
@@ -68,7 +68,7 @@ def test_the_gateways_grace_covers_its_whole_way_out() -> None:
     delay = int(command.rpartition("(")[2].rstrip(")"))
     drain = float(variables("gateway")["TAILRACE_DRAIN_S"])
     assert delay > 0
-    assert grace > delay + drain + SERVER_SHUTDOWN_S
+    assert grace > delay + drain + shutdown_s(GatewaySettings())
 
 
 def test_the_workers_grace_covers_drain_and_hand_over() -> None:

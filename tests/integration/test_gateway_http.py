@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import re
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,9 +17,16 @@ from gateway.app import OPERATIONS
 from gateway.connection import GuardedProtocol
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, LiveGateway, raw_exchange, started
+from tests.support.wait import wait_until
 
 START = "/chats/c/messages"
 JSON = b'{"messages":[{"role":"user","content":"hi"}]}'
+
+
+def only_connection(gateway: LiveGateway) -> GuardedProtocol:
+    (connection,) = gateway.server.server_state.connections
+    assert isinstance(connection, GuardedProtocol)
+    return connection
 
 
 def code(response: httpx.Response) -> str:
@@ -109,6 +117,69 @@ async def test_a_head_without_end_is_given_up(gateway: LiveGateway) -> None:
         assert await raw_exchange(gateway.url, endless) == b""
     async with gateway.client() as client:
         assert (await client.get("/healthz", headers={"x-large": "y" * 10_000})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"x: y\r\n" * 100_000, b"0\r\nx: " + b"y" * 600_000, b"1;" + b"y" * 600_000],
+    ids=["trailers", "one trailer", "chunk extension"],
+)
+async def test_what_comes_with_a_body_has_an_end_too(gateway: LiveGateway, endless: bytes) -> None:
+    head = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(head)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 404 ")
+        connection = only_connection(gateway)
+        headers = len(connection.headers)
+        writer.write(endless)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):  # closed long before the time for the rest of a refused request is over
+                await reader.read()
+        assert len(connection.headers) == headers
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("late", [b"{}", b"\r\n"], ids=["the end of a refused body", "an empty line"])
+async def test_a_connection_always_has_a_deadline(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch, late: bytes
+) -> None:
+    monkeypatch.setattr("gateway.server.KEEP_ALIVE_S", 1)
+    async with make_gateway() as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            length = len(late) if late.strip() else 0
+            writer.write(b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % length)
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 404 ")
+            connection = only_connection(gateway)
+            await wait_until(lambda: connection.cycle.response_complete)
+            writer.write(late)
+            async with asyncio.timeout(10):
+                await reader.read()
+        finally:
+            writer.close()
+
+
+async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.KEEP_ALIVE_S", 1)
+    monkeypatch.setattr(GuardedProtocol, "within_s", 0.5)
+    async with make_gateway() as gateway:
+        async with gateway.client() as client:
+            large = {"message_id": "m", "messages": [{"role": "user", "content": "x" * 3_900_000}]}
+            assert (await client.post(START, json=large)).status_code == 202
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+            deaf.sendall(b"GET /chats/c/messages/m/request HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            connections = gateway.server.server_state.connections
+            await wait_until(lambda: len(connections) == 1)
+            await wait_until(lambda: only_connection(gateway).transport.get_write_buffer_size() > 0)
+            await wait_until(lambda: not connections)
 
 
 # -- errors

@@ -150,3 +150,11 @@ async def test_without_any_keys_nobody_is_refused_for_good() -> None:
     with pytest.raises(Unavailable):
         await nowhere.find("RS256", "r1")
     assert await nowhere.find("HS256", "r1") is None
+
+
+async def test_a_slow_issuer_holds_up_one_caller_and_not_all(issuer: Issuer) -> None:
+    jwks = issuer.jwks()
+    assert await jwks.find("RS256", "r1") is not None
+    issuer.now += FRESH_S + 1
+    async with jwks._lock:  # as while somebody fetches
+        assert await asyncio.wait_for(jwks.find("RS256", "r1"), 5) is not None
