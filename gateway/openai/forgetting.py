@@ -16,7 +16,7 @@ from contextlib import suppress
 from shared.errors import TailraceError
 from shared.feed import Feed
 from shared.ids import MessageRef
-from shared.link import ReplyError
+from shared.link import ReplyError, heed_cancellation
 from shared.log.log import Log
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,12 @@ class Forgetter:
         self._task = asyncio.create_task(self._forget_all(), name="forgetter")
 
     async def close(self) -> None:
-        """Stop, and forget what still waits as far as there is time."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """Stop, and forget what still waits as far as there is time; returns within `CLOSE_WITHIN_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
+                if self._task is not None:
+                    self._task.cancel()
+                    await asyncio.wait([self._task])
                 while self._waiting:
                     await self._forget(self._waiting.popleft()[1])
 
@@ -62,12 +61,14 @@ class Forgetter:
     async def _forget_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            heed_cancellation()
             self._more.clear()
             if not self._waiting:
                 await self._more.wait()
             elif len(self._waiting) <= MOST_WAITING and (left := self._waiting[0][0] - loop.time()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), left)
+                    async with asyncio.timeout(left):
+                        await self._more.wait()
             else:
                 await self._forget(self._waiting.popleft()[1])
 
