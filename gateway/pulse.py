@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from gateway.metrics import Metrics
 from shared.commands import Commands
 from shared.errors import TailraceError
 from shared.link import ReplyError
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,7 @@ class Pulse:
 
     async def close(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end_tasks(self._task)
 
     @property
     def alive(self) -> bool:

@@ -23,6 +23,7 @@ from gateway.live.drain import drain
 from gateway.live.finding import RESTORE_GRACE_S
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,7 @@ class GatewayServer(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            if self._drain is not None:
-                self._drain.cancel()
-                await asyncio.wait([self._drain])
+            await end_tasks(self._drain)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal. Not passed on to uvicorn, which would raise it again after a clean end."""

@@ -24,6 +24,7 @@ from shared.link import Link, digest_of, raise_unless_passing
 from shared.nodes import Scout, View, fixed
 from shared.pipeline import ErrorReply, Lost, pack
 from shared.slots import SLOTS, Node, Redirect, parse_redirect, slot_of
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +88,8 @@ class ClusterLink:
 
     async def close(self) -> None:
         """Drop the connections and end the tasks."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await end_tasks(self._task)
+        self._task = None
         for node in list(self._members):
             await self._leave(node)
         self._primaries, self._owners = [], [None] * SLOTS

@@ -24,6 +24,7 @@ from typing import Any
 from shared.commands import Arg, LinkStats
 from shared.errors import StorageFull, Unavailable
 from shared.pipeline import Broken, ErrorReply, Lost, Pipeline, pack
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +126,8 @@ class Link:
 
     async def close(self) -> None:
         """Drop the connection and end the task."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await end_tasks(self._task)
+        self._task = None
         if self._pipeline is not None:
             self._pipeline.abort()
 

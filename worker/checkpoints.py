@@ -13,6 +13,7 @@ import logging
 from shared.errors import TailraceError
 from shared.log.log import Log
 from shared.log.types import Ownership
+from shared.tasks import end_tasks
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 
@@ -38,9 +39,7 @@ class Checkpoints:
 
     async def close(self) -> None:
         """End the writing; what was sent may still arrive."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await end_tasks(self._task)
 
     async def _write(self, acked: int) -> None:
         outcome = "failed"

@@ -23,6 +23,7 @@ from shared.log.types import Ownership
 from shared.log.usage import usage_metadata
 from shared.models import ModelSpec
 from shared.orphans import have_cancelled
+from shared.tasks import end_tasks
 from worker.failpoints import failpoint
 from worker.grammar import AgentFailed
 from worker.inlet import Inlet
@@ -30,7 +31,6 @@ from worker.ledger import OutputLimit
 from worker.metrics import Metrics
 from worker.recovery import Plan, continuation
 from worker.sender import NotOurs, Signal
-from worker.tasks import end_task
 from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
 from worker.writer import Writer
 
@@ -159,7 +159,7 @@ class Generation:
                 cause = self._interrupted.result()
         finally:
             await self._close_pump(pump)
-            await end_task(sender)
+            await end_tasks(sender)
         try:
             return await self._conclude(cause, pump)
         except NotOurs:

@@ -21,6 +21,7 @@ from shared.log.keys import WAKE, worker_channel
 from shared.log.log import Log
 from shared.models import Models
 from shared.redis import check_redis, command_link
+from shared.tasks import end_tasks
 from worker.acks import AckLog
 from worker.dispatch import Queue
 from worker.health import HealthServer
@@ -30,7 +31,6 @@ from worker.reaper import Reaper
 from worker.settings import WorkerSettings
 from worker.stops import Subscription
 from worker.supervisor import Supervisor
-from worker.tasks import end_task
 from worker.upstreams.config import Upstreams
 
 log = logging.getLogger(__name__)
@@ -87,13 +87,10 @@ class WorkerProcess:
             await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             broken = [task for task in tasks if task.done()]
             self.supervisor.draining = True
-            for task in tasks:
-                await end_task(task)
+            await end_tasks(*tasks)
             await self.supervisor.drain(self.settings.worker_drain_s, hurry)
         finally:
-            stopping.cancel()
-            for task in tasks:
-                await end_task(task)
+            await end_tasks(stopping, *tasks)
             await self._close()
         for task in broken:
             raise RuntimeError(f"the task {task.get_name()} of the worker ended") from task.exception()

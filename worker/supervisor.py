@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from shared.ids import MessageRef
 from shared.log.log import Log
+from shared.tasks import end_tasks
 from worker.generate import Generation
 from worker.metrics import Metrics
-from worker.tasks import end_task
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Supervisor:
             await asyncio.wait(
                 {*self._running, waiting}, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED
             )
-        await end_task(waiting)  # type: ignore[arg-type]  # its result does not matter
+        await end_tasks(waiting)
         if self._running:
             log.info("handing over", extra={"running": len(self._running)})
             for generation in self._running.values():
@@ -106,9 +106,7 @@ class Supervisor:
 
     async def close(self) -> None:
         """Cancel what still runs, as a crash would, and stop the clock."""
-        for clock in (self._ticker, self._watching):
-            if clock is not None:
-                await end_task(clock)
+        await end_tasks(self._ticker, self._watching)
         running = set(self._running)
         for task in running:
             task.cancel()

@@ -30,6 +30,7 @@ from shared.ids import MessageRef
 from shared.link import Link, Target
 from shared.log.log import Log
 from shared.log.types import Meta
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,7 @@ class Hub:
         """Drop what is still open, and end all tasks and the link."""
         for viewer in tuple(self.viewers):
             viewer.abandon()
-        tasks = [*self._tasks, *([self._ticker] if self._ticker else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._tasks, self._ticker)
         await self._link.close()
 
     @property

@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,6 +34,7 @@ from gateway.stop import stop
 from shared.cursor import Cursor
 from shared.errors import Conflict, InvalidRequest, LimitReached, TailraceError, Unavailable
 from shared.events import encode_json
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class SocketSession:
         finally:
             if expiry is not None:
                 expiry.cancel()
-            await _end([*own, *self._tasks.values()])
+            await end_tasks(*own, *self._tasks.values())
         if verdict is not None:
             await self._close(*verdict)
 
@@ -308,10 +308,3 @@ class SocketSession:
 
 def _items(lines: Lines) -> bytes:
     return b"".join(ws.item(cursor, data) for cursor, data in lines)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks, return_exceptions=True)

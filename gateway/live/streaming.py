@@ -23,6 +23,7 @@ from shared.errors import Gone, InvalidCursor
 from shared.ids import MessageRef
 from shared.log.so_far import read_so_far
 from shared.message import Message
+from shared.tasks import end_tasks
 
 
 class LogStream:
@@ -97,9 +98,7 @@ class LogStream:
         except FutureCursor:
             raise InvalidCursor("the message has fewer events than that") from None
         finally:
-            if listening is not None:
-                listening.cancel()
-                await asyncio.wait([listening])
+            await end_tasks(listening)
 
     async def ready(self) -> bool:
         """Return whether there is anything to deliver; raise what the request cannot be served for."""

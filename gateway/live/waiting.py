@@ -16,6 +16,7 @@ from gateway.live.hub import Hub
 from gateway.live.viewer import Viewer
 from gateway.protocols.base import Wire
 from shared.ids import MessageRef
+from shared.tasks import end_tasks
 
 Waited = Literal["ended", "broken", "left", "late"]
 
@@ -62,8 +63,7 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
         except TimeoutError:
             return "late"
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await end_tasks(listening)
 
 
 async def _listen(receive: Receive, viewer: Viewer) -> None:

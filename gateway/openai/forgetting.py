@@ -18,6 +18,7 @@ from shared.feed import Feed
 from shared.ids import MessageRef
 from shared.link import ReplyError, heed_cancellation
 from shared.log.log import Log
+from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,7 @@ class Forgetter:
         """Stop, and forget what still waits as far as there is time; returns within `CLOSE_WITHIN_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                if self._task is not None:
-                    self._task.cancel()
-                    await asyncio.wait([self._task])
+                await end_tasks(self._task)
                 while self._waiting:
                     await self._forget(self._waiting.popleft()[1])
 

@@ -17,6 +17,7 @@ from gateway.routes.request import context
 from gateway.routes.streams import turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
+from shared.tasks import end_tasks
 
 
 def encode_lines(lines: Lines) -> bytes:
@@ -50,8 +51,7 @@ class FeedStream:
             if outcome == "broken":
                 await break_off(scope, receive)
         finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+            await end_tasks(listening)
 
 
 async def _listen(receive: Receive, viewer: FeedViewer) -> None:

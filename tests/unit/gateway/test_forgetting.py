@@ -12,6 +12,7 @@ from gateway.openai.forgetting import Forgetter
 from shared.feed import Feed
 from shared.ids import MessageRef
 from shared.log.log import Log
+from tests.support.deaf import Deaf
 
 
 class Asked:
@@ -22,22 +23,6 @@ class Asked:
 
     async def meta(self, ref: MessageRef) -> Any:
         self.refs.append(ref)
-
-
-class Deaf(Asked):
-    """One that is asked for ever, cancelled or not, until it is `heard`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard = asyncio.Event()
-
-    async def meta(self, ref: MessageRef) -> Any:
-        await super().meta(ref)
-        while not self.heard.is_set():
-            try:
-                await self.heard.wait()
-            except asyncio.CancelledError:
-                continue
 
 
 def forgetter(log: Asked, *, grace_s: float) -> Forgetter:
@@ -70,15 +55,32 @@ async def test_one_more_to_forget_just_before_the_end_does_not_put_it_off(ref: M
 
 async def test_the_end_is_not_waited_for_for_ever(ref: MessageRef, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetting, "CLOSE_WITHIN_S", 0.05)
-    log = Deaf()
-    ours = forgetter(log, grace_s=0)
-    ours.open()
-    ours.later(ref)
-    await pass_turns(5)
-    assert log.refs == [ref]
-    closing = asyncio.create_task(ours.close())
+    deaf = Deaf()
+    closing = await end(deaf, ref)
     done, _ = await asyncio.wait({closing}, timeout=5)
-    log.heard.set()
+    deaf.heard.set()
     assert done, "it waits for a task that ignores its cancellation"
     await closing
     await pass_turns(5)  # the task has heard of it
+
+
+async def test_who_is_cancelled_in_closing_is_cancelled(ref: MessageRef) -> None:
+    deaf = Deaf()
+    closing = await end(deaf, ref)
+    closing.cancel()
+    deaf.heard.set()
+    await asyncio.wait({closing})
+    assert closing.cancelled()
+
+
+async def end(deaf: Deaf, ref: MessageRef) -> asyncio.Task[None]:
+    """Return the closing of a forgetter that is deaf, which waits for that already."""
+    log = Asked()
+    log.meta = deaf.listen  # type: ignore[method-assign]  # it is only about when that ends
+    ours = forgetter(log, grace_s=0)
+    ours.open()
+    ours.later(ref)
+    await deaf.begun.wait()
+    closing = asyncio.create_task(ours.close())
+    await deaf.called.wait()
+    return closing

@@ -11,13 +11,13 @@ from shared import events as ev
 from shared.ids import MessageRef
 from shared.log.log import Log
 from shared.log.types import Ownership
+from shared.tasks import end_tasks
 from tests.support.log import claim, created, marker
 from tests.support.wait import wait_until
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.sender import WriterLimits
-from worker.tasks import end_task
 from worker.writer import Writer
 
 
@@ -57,7 +57,7 @@ class Pen:
         await wait_until(same, what=f"the text {text!r}")
 
     async def finish(self, state: Any = "done") -> str:
-        await end_task(self.task)
+        await end_tasks(self.task)
         return await self.writer.finish(state, ev.End(state, 1))
 
 
@@ -76,4 +76,4 @@ async def pen(log: Log, ref: MessageRef, *, lease_ms: int = 60_000, **limits: An
     pen = Pen(log, own, ledger, await log.backup(ref), lease_ms, **limits)
     pen.writer.put(ev.TextStart("t"))
     yield pen
-    await end_task(pen.task)
+    await end_tasks(pen.task)

@@ -9,11 +9,11 @@ from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
 from shared.jobs import QUEUE_NAME
 from shared.link import Link
+from shared.tasks import end_tasks
 from tests.support.wait import wait_until
 from worker.dispatch import Queue
 from worker.intake import Intake
 from worker.supervisor import Supervisor
-from worker.tasks import end_task
 
 
 class _Taker:
@@ -53,7 +53,7 @@ async def test_jobs_that_others_have_hide_nothing_behind_them(redis_url: str, li
     polling = asyncio.create_task(queue.run())
     await wait_until(lambda: len(taker.taken) == 3)
     assert set(taker.taken) == set(wanted)
-    await end_task(polling)
+    await end_tasks(polling)
 
 
 async def test_a_long_queue_is_not_read_to_take_a_little_of_it(redis_url: str, link: Link) -> None:
@@ -66,7 +66,7 @@ async def test_a_long_queue_is_not_read_to_take_a_little_of_it(redis_url: str, l
     polling = asyncio.create_task(queue.run())
     await wait_until(lambda: taker.taken)
     assert await stat(link, "total_net_input_bytes") - before < 4000  # the ids of 400 jobs: 15,600
-    await end_task(polling)
+    await end_tasks(polling)
 
 
 async def test_many_jobs_at_a_time_need_no_connection_each(redis_url: str, link: Link) -> None:
@@ -81,7 +81,7 @@ async def test_many_jobs_at_a_time_need_no_connection_each(redis_url: str, link:
     await wait_until(lambda: len(taker.taken) == 50)
     await wait_until(lambda: _is_empty(dispatcher))
     assert await stat(link, "total_connections_received") - before == 1  # the poll's own
-    await end_task(polling)
+    await end_tasks(polling)
 
 
 async def _is_empty(dispatcher: Dispatcher) -> bool:
@@ -97,7 +97,7 @@ async def test_a_job_that_cannot_be_run_leaves_the_queue(redis_url: str, link: L
     polling = asyncio.create_task(queue.run())
     await wait_until(lambda: _is_empty(dispatcher))
     assert taker.taken == []
-    await end_task(polling)
+    await end_tasks(polling)
 
 
 async def test_a_cancellation_in_the_middle_of_a_poll_is_heeded(redis_url: str, link: Link) -> None:

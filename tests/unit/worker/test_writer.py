@@ -17,13 +17,13 @@ from shared.log.log import Log
 from shared.log.types import Ownership, Retention
 from shared.message import decode_message
 from shared.redis import resolver
+from shared.tasks import end_tasks
 from tests.support.log import Failover, claim, created, lose_everything, marker, payloads, run_out, seen
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from tests.unit.worker.pen import Pen, pen, said
 from worker.ledger import Ledger
 from worker.sender import NotOurs
-from worker.tasks import end_task
 from worker.writer import Writer
 
 
@@ -250,7 +250,7 @@ async def test_finishing_twice_gives_one_end(log: Log, ref: MessageRef) -> None:
 async def test_a_release_writes_what_waits_and_hands_the_attempt_back(log: Log, ref: MessageRef) -> None:
     async with pen(log, ref) as p:
         p.say("all of this")
-        await end_task(p.task)
+        await end_tasks(p.task)
         await p.writer.release(refund=True)
     meta = await seen(log, ref)
     assert (meta.state, meta.attempts) == ("queued", 0)
@@ -294,7 +294,7 @@ async def test_what_comes_while_the_message_is_ended_or_handed_back_is_left_out(
 ) -> None:
     async with pen(log, ref) as p:
         p.say("before")
-        await end_task(p.task)
+        await end_tasks(p.task)
         ending = asyncio.create_task(p.writer.finish("done", ev.End("done", 1)) if ends else released(p.writer))
         await asyncio.sleep(0)  # it has begun
         while not ending.done():
