@@ -18,6 +18,7 @@ from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import look_rarely
 from shared.logs import configure_logging
 from shared.redis import check_redis, command_link
+from shared.settings import faults
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,8 @@ def main() -> None:
     try:
         settings = GatewaySettings()
     except ValidationError as error:
-        # Without the inputs: they may be secrets.
-        for fault in error.errors(include_input=False, include_url=False):
-            name = "".join(f"TAILRACE_{str(part).upper()}: " for part in fault["loc"])
-            sys.stderr.write(f"tailrace gateway: {name}{fault['msg'].removeprefix('Value error, ')}\n")
+        for fault in faults(error):
+            _say(fault)
         sys.exit(WRONG)
     configure_logging("gateway", settings.log_level)
     try:
@@ -72,8 +71,12 @@ async def _check_redis(settings: GatewaySettings) -> None:
 
 
 def _exit(reason: str, status: int) -> NoReturn:
-    sys.stderr.write(f"tailrace gateway: {reason}\n")
+    _say(reason)
     sys.exit(status)
+
+
+def _say(reason: str) -> None:
+    sys.stderr.write(f"tailrace gateway: {reason}\n")
 
 
 if __name__ == "__main__":

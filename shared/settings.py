@@ -5,12 +5,13 @@ Every variable begins with `TAILRACE_`. `gateway.settings` and `worker.settings`
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
 from shared.redis import is_cluster
 
+PREFIX = "TAILRACE_"
 REAPED_WITHIN_S = 60
 """How late a reaper may be with a message that waits for its first worker."""
 
@@ -18,7 +19,7 @@ REAPED_WITHIN_S = 60
 class SharedSettings(BaseSettings):
     """What gateway and worker must agree on."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
@@ -89,3 +90,14 @@ class SharedSettings(BaseSettings):
     def queue_url(self) -> str:
         """The queue's Redis."""
         return self.queue_redis_url or self.redis_url
+
+
+def faults(error: ValidationError) -> list[str]:
+    """Return what is wrong with settings: a sentence each, which names the variable.
+
+    Without the inputs: they may be secrets.
+    """
+    return [
+        "".join(f"{PREFIX}{str(part).upper()}: " for part in fault["loc"]) + fault["msg"].removeprefix("Value error, ")
+        for fault in error.errors(include_input=False, include_url=False)
+    ]

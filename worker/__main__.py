@@ -14,6 +14,7 @@ from shared.errors import UnsafeRedis
 from shared.garbage import look_rarely
 from shared.logs import configure_logging
 from shared.models import load_models
+from shared.settings import faults
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
 
@@ -43,17 +44,25 @@ def main() -> int:
     """Run until a signal; return the exit code."""
     try:
         settings = WorkerSettings()
+    except ValidationError as error:
+        return _wrong(*faults(error))
+    try:
         configure_logging("worker", settings.log_level)
         look_rarely()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(settings))
-    except (ValidationError, ValueError, UnsafeRedis) as error:
-        sys.stderr.write(f"worker: {error}\n")
-        return 2
+    except (ValueError, UnsafeRedis) as error:
+        return _wrong(str(error))
     except OSError as error:
         logging.getLogger("worker").error("cannot start", extra={"reason": str(error)})
         return 1
     return 0
+
+
+def _wrong(*reasons: str) -> int:
+    for reason in reasons:
+        sys.stderr.write(f"tailrace worker: {reason}\n")
+    return 2
 
 
 if __name__ == "__main__":

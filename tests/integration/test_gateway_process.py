@@ -68,7 +68,7 @@ async def wait_ready(client: httpx.AsyncClient) -> None:
         ({"TAILRACE_HOST": "0.0.0.0"}, 2, "TAILRACE_HOST=0.0.0.0"),
         ({"TAILRACE_API_KEYS": "canary"}, 2, "TAILRACE_API_KEYS"),
         ({"TAILRACE_JWT_SECRET": "canary"}, 2, "TAILRACE_JWT_SECRET"),
-        ({"TAILRACE_PORT": "canary"}, 2, "TAILRACE_PORT"),
+        ({"TAILRACE_PORT": "canary"}, 2, "tailrace gateway: TAILRACE_PORT: Input should be"),
         ({"TAILRACE_UPSTREAMS_FILE": "/no/such/file"}, 2, "/no/such/file"),
         ({"TAILRACE_REDIS_URL": "http://127.0.0.1"}, 2, "Redis URL"),
     ],

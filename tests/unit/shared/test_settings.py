@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.log.types import Retention
-from shared.settings import REAPED_WITHIN_S, SharedSettings
+from shared.settings import REAPED_WITHIN_S, SharedSettings, faults
 from worker.reaper import LONGEST_PAUSE_MS
 
 
@@ -92,3 +92,21 @@ def test_settings_are_frozen() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in SharedSettings.model_fields.values())
+
+
+def test_a_fault_is_a_sentence_that_names_the_variable_without_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_LEASE_MS", "canary")
+    monkeypatch.setenv("TAILRACE_MAX_ATTEMPTS", "0")
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    assert faults(raised.value) == [
+        "TAILRACE_LEASE_MS: Input should be a valid integer, unable to parse string as an integer",
+        "TAILRACE_MAX_ATTEMPTS: Input should be greater than or equal to 1",
+    ]
+
+
+def test_a_fault_of_several_settings_together_names_them_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_QUEUE_REDIS_URL", "cluster://queue")
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    assert faults(raised.value) == ["TAILRACE_QUEUE_REDIS_URL must not be a Redis Cluster: the queue needs one primary"]

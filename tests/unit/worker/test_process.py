@@ -1,4 +1,4 @@
-"""The worker process as a whole: what it does when a part of it breaks."""
+"""The worker process as a whole: what stops its start, and what it does when a part of it breaks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from shared.models import Models, ModelSpec
+from worker.__main__ import main
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
 
@@ -32,3 +33,12 @@ async def test_a_taken_health_port_is_said_at_the_start(redis_url: str) -> None:
         await asyncio.wait_for(process.run(), 20)
     taken.close()
     await taken.wait_closed()
+
+
+def test_a_wrong_setting_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILRACE_WORKER_SLOTS", "0")
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert told == "tailrace worker: TAILRACE_WORKER_SLOTS: Input should be greater than or equal to 1\n"
