@@ -175,6 +175,11 @@ READER = (
         ("tests/integration/test_worker_takeover.py::test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_is_over",),
     ),
     Mutant(
+        "a long queue is read to take a little of it", "worker/dispatch.py",
+        "queue_read_limit=1,", "queue_read_limit=1000,",
+        ("tests/unit/worker/test_queue_end.py::test_a_long_queue_is_not_read_to_take_a_little_of_it",),
+    ),
+    Mutant(
         "mend 2: the worker does not decide before it ends", "worker/writer.py",
         "if self._store.waits_for_replicas:", "if False:",
         (_WRITER + "where_replicas_count_the_outcome_is_decided_before_the_end",),

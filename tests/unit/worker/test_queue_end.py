@@ -60,12 +60,12 @@ async def test_a_long_queue_is_not_read_to_take_a_little_of_it(redis_url: str, l
     dispatcher, taker = Dispatcher(link), _Taker()
     for number in range(400):
         await dispatcher.dispatch(MessageRef("acme", "chat", f"message-{number}"))
-    before = await stat(link, "total_net_input_bytes")
+    before = await stat(link, "total_net_output_bytes")
     taker.free = 1
     queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
     polling = asyncio.create_task(queue.run())
     await wait_until(lambda: taker.taken)
-    assert await stat(link, "total_net_input_bytes") - before < 4000  # the ids of 400 jobs: 15,600
+    assert await stat(link, "total_net_output_bytes") - before < 8000  # with the ids of all 400 jobs: 12,760
     await end_tasks(polling)
 
 
