@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from shared.errors import Unavailable, UnsafeRedis
-from shared.garbage import look_rarely
+from shared.garbage import tune_collector
 from shared.logs import configure_logging
 from shared.redis import check_redis, command_link
 from shared.settings import faults
@@ -56,7 +56,7 @@ def main() -> None:
         _exit(f"{where} {why}", FAILED)
     host, port = sock.getsockname()[:2]
     log.info("listening", extra={"host": host, "port": port, "open": settings.open})
-    look_rarely()
+    tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(GatewayServer(app, settings).serve([sock]))
 

@@ -24,7 +24,11 @@ from shared.redis import command_link, resolver
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a gateway. `clock` tells Unix seconds; only what people are shown is taken from it."""
+    """The parts of a gateway.
+
+    `clock` tells Unix seconds: for what people are shown, for when a socket's credential expires and for what the
+    index of a user's messages drops as old.
+    """
 
     settings: GatewaySettings
     models: Models

@@ -9,7 +9,9 @@ TailraceError
 ├── Overloaded              queue or viewer bound reached
 │   └── LimitReached        a bound of the caller's own
 ├── Unavailable             Redis cannot be reached or refuses writes
-└── StartUncertain          the same, and something may have been created
+│   └── StorageFull         it is out of memory
+├── StartUncertain          Redis did not answer, and something may have been created
+└── UnsafeRedis             at boot: the server's configuration could lose a live log
 
 `gateway.errors` owns the table from these to HTTP; `GENERATION_CODES` are the codes that a message's
 own `end` entry may carry.

@@ -230,7 +230,7 @@ class Attempt(_Control, frozen=True, tag="attempt"):
 
 
 class Reset(_Control, frozen=True, tag="reset"):
-    """Discard all content after entry `keep_seq`: an earlier attempt's text is void."""
+    """Discard all content: an earlier attempt's text is void. No reader looks at `keep_seq`."""
 
     keep_seq: int
     reason: str

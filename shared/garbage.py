@@ -2,7 +2,7 @@
 
 A gateway holds hundreds of thousands of objects for long, and what it makes for an event it drops at once, by
 reference count. Python's defaults walk over all of that every few thousand events: measured, a quarter of a busy
-gateway's time, in stops of a tenth of a second. So what is there after the start is left out for good, and the rest is
+gateway's time, in stops of a tenth of a second. So what the imports have made is left out for good, and the rest is
 looked at more rarely.
 """
 
@@ -16,8 +16,8 @@ OLDER = 20
 """Looks at the young until the older are looked at, and so on."""
 
 
-def look_rarely() -> None:
-    """Call once, when everything that lives as long as the process has been made."""
+def tune_collector() -> None:
+    """Freeze what the imports have made and collect garbage rarely from here on. Call once."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, OLDER)

@@ -89,8 +89,8 @@ def _overhear(reply: asyncio.Future[Any]) -> None:
 class Link:
     """A self-mending pipelined connection.
 
-    `resolve` says where the master is, each time anew. `on_up` runs after every (re)connect before the link
-    counts as up, with a function that sends a command on the new connection (resubscribing, re-validating).
+    `resolve` says where the master is, each time anew. `on_up` runs after every (re)connect, when the link
+    counts as up (resubscribing, re-validating).
     `on_push` gets every pub/sub array; a link with it must be used for subscriptions only. `on_read` is called after
     what one read has brought: what the pushes gave to do can be done there all at once, in the same turn of the loop.
     """

@@ -11,7 +11,7 @@ import uvloop
 from pydantic import ValidationError
 
 from shared.errors import UnsafeRedis
-from shared.garbage import look_rarely
+from shared.garbage import tune_collector
 from shared.logs import configure_logging
 from shared.models import load_models
 from shared.settings import faults
@@ -48,7 +48,7 @@ def main() -> int:
         return _wrong(*faults(error))
     try:
         configure_logging("worker", settings.log_level)
-        look_rarely()
+        tune_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(settings))
     except (ValueError, UnsafeRedis) as error:

@@ -1,4 +1,6 @@
-"""Owns the queue's reading end: arq's worker with a loop of its own. arq picks jobs up and does nothing else.
+"""Owns the queue's reading end: arq's worker with a loop of its own.
+
+arq polls whether jobs wait; `shared.dispatch` picks and removes them.
 
 A job is thin: it claims a message, hands it to the supervisor and returns, so running work never sits in the queue.
 Tasks: `run` polls until cancelled and ends the tasks of jobs it has started, at most as many as slots are free.

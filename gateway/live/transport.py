@@ -1,4 +1,5 @@
-"""Owns the way past ASGI to the connection itself: with `gateway.connection`, all that knows uvicorn's inside.
+"""Owns the way past ASGI to the connection itself: with `gateway.connection` and `gateway.slim`, all that
+knows uvicorn's inside.
 
 Three things have no word in ASGI. Breaking a connection: a clean end of body means success to every client, so
 what is not the end must break. Writing without waiting: a `send` for each viewer and token costs a coroutine each,
@@ -69,7 +70,7 @@ class Connection:
 
     @property
     def chunked(self) -> bool:
-        """Whether the response is under way in chunks: then `write` may be used."""
+        """Whether the response is under way in chunks: then `push` may be used."""
         return self._cycle.chunked_encoding is True and self._cycle.response_started
 
     @property

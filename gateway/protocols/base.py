@@ -1,4 +1,4 @@
-"""Owns what a wire is: the contract every encoder keeps, and the registry of wires."""
+"""Owns what a wire is: the contract every encoder keeps."""
 
 from __future__ import annotations
 
