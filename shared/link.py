@@ -23,6 +23,7 @@ from typing import Any
 
 from shared.commands import Arg, LinkStats
 from shared.errors import StorageFull, Unavailable
+from shared.futures import ignore_failure
 from shared.pipeline import Broken, ErrorReply, Lost, Pipeline, pack
 from shared.tasks import end_tasks
 
@@ -70,7 +71,7 @@ def heed_cancellation() -> None:
     """Raise `CancelledError` if our task was cancelled and that got lost; call it once a round in an endless loop.
 
     On Python 3.11 redis-py's writes lose a cancellation that comes in the turn of the loop in which they are done (its
-    `asyncio.wait_for` does). A task that overheard it would go on for ever.
+    `asyncio.wait_for` does). A task that missed it would run for ever.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -78,12 +79,6 @@ def heed_cancellation() -> None:
 
 
 ASKING = pack(("ASKING",))
-
-
-def _overhear(reply: asyncio.Future[Any]) -> None:
-    """Take a reply that nobody waits for."""
-    if not reply.cancelled():
-        reply.exception()
 
 
 class Link:
@@ -256,7 +251,7 @@ class Link:
             raise Lost
         self.stats.commands += 1
         if asking:  # holds for the very next command of this connection
-            pipeline.call(ASKING).add_done_callback(_overhear)
+            pipeline.call(ASKING).add_done_callback(ignore_failure)
         return await pipeline.call(packed, pipeline.time() + self._patience_s(left_s))
 
     async def _keep(self) -> None:

@@ -14,6 +14,7 @@ import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
+from shared.futures import ignore_failure
 from worker.upstreams.body import Enough, Room, Take
 
 _MOST_BYTES = 65_536
@@ -56,8 +57,8 @@ class TappedBody:
             return await flow or False
         finally:
             closed.remove_done_callback(flow.lost)
-            closed.remove_done_callback(_overhear)  # one of it is enough
-            closed.add_done_callback(_overhear)
+            closed.remove_done_callback(ignore_failure)  # one of it is enough
+            closed.add_done_callback(ignore_failure)
             if self._reader._waiter is flow:
                 self._reader._waiter = None
             if flow.done() and not flow.cancelled():
@@ -73,15 +74,9 @@ class _Flow(asyncio.Future["bool | None"]):
 
     def lost(self, closed: asyncio.Future[None]) -> None:
         """Hear that the connection is gone; whatever it had to say about the body has been said."""
-        _overhear(closed)
+        ignore_failure(closed)
         if not self.done():
             self.set_exception(httpx2.ReadError("the connection was lost"))
-
-
-def _overhear(closed: asyncio.Future[None]) -> None:
-    """Look at why a connection ended, so that asyncio does not report it as forgotten."""
-    if not closed.cancelled():
-        closed.exception()
 
 
 class _PouringReader(StreamReader):
