@@ -198,8 +198,10 @@ class Queue:
 
     async def _cancel(self, ctx: dict[Any, Any], member: str, model: str, run_id: str, attempt: int) -> None:
         run = Run(member, model, run_id, attempt)
-        over = await self._intake.upstreams.cancel(run)
-        log.log(logging.INFO if over else logging.ERROR, "run of an ended message", extra={"run": run_id, "over": over})
+        if await self._intake.upstreams.cancel(run):
+            log.info("orphaned run cancelled", extra={"run": run_id})
+        else:
+            log.error("orphaned run not cancelled", extra={"run": run_id})
 
     async def _job(self, ctx: dict[Any, Any], member: str) -> None:
         failpoint("after_dequeue")
@@ -216,7 +218,9 @@ class Queue:
         try:
             generation = await self._intake.take(ref)
         except Unavailable:
-            log.warning("claim not known, Redis is away", extra={"chat_id": ref.chat_id, "message_id": ref.message_id})
+            log.warning(
+                "claim outcome unknown: Redis is away", extra={"chat_id": ref.chat_id, "message_id": ref.message_id}
+            )
         finally:
             if generation is None:
                 self._supervisor.unreserve()

@@ -31,5 +31,5 @@ async def in_turns(items: Iterable[T], do: Callable[[T], object]) -> None:
             try:
                 do(item)
             except Exception:
-                log.exception("not looked after")
+                log.exception("item failed")
         await asyncio.sleep(0)

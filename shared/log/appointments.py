@@ -55,7 +55,7 @@ class Appointments:
             try:
                 refs.append(MessageRef.parse_member(member.decode()))
             except (InvalidId, UnicodeDecodeError):  # nobody's, and it must not keep the others from being looked at
-                log.warning("appointment with nothing dropped", extra={"member": repr(member[:200])})
+                log.warning("appointment dropped: names no message", extra={"member": repr(member[:200])})
                 await self._link.call("ZREM", DUE, member, deadline_s=self._deadline_s)
         return refs
 
@@ -78,5 +78,5 @@ def _ref_of(key: bytes) -> MessageRef | None:
     try:
         return ref_of_meta_key(key.decode())
     except (InvalidId, UnicodeDecodeError):
-        log.warning("record of no message", extra={"key": repr(key[:200])})
+        log.warning("record key names no message", extra={"key": repr(key[:200])})
         return None

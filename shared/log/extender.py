@@ -92,7 +92,7 @@ class Extender:
             try:
                 said = speak(now)
             except Exception:  # one message's bug must not cost the others their round
-                log.exception("nothing said in this round")
+                log.exception("extension failed to build")
                 continue
             if said is not None:
                 extensions.append(said)
@@ -138,4 +138,4 @@ def _tell(group: list[Extension], replies: Sequence[bytes]) -> None:
         try:
             each.landed(bool(replies) and replies[index] == b"ok")
         except Exception:  # one message's bug must not cost the others their tokens
-            log.exception("extension not taken note of", extra={"ref": each.own.ref.member})
+            log.exception("extension callback failed", extra={"ref": each.own.ref.member})
