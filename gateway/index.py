@@ -76,7 +76,7 @@ class UserIndex:
         for at in range(0, len(raw), AT_ONCE):
             members = [member.decode() for member in raw[at : at + AT_ONCE]]
             metas = await asyncio.gather(*(self._log.meta(MessageRef.parse_member(member)) for member in members))
-            live = [meta for meta in metas if meta is not None and not meta.terminal and meta.owner == who.user]
+            live = [meta for meta in metas if meta is not None and not meta.terminal and meta.user == who.user]
             kept = {meta.ref.member for meta in live}
             await self.remove(who, *(member for member in members if member not in kept))
             found += live

@@ -81,7 +81,7 @@ def phase_of(meta: Meta) -> Phase:
 
 
 def status_of(meta: Meta) -> MessageStatus:
-    """Return how a message stands, for its owner."""
+    """Return how a message stands, for its user."""
     state = meta.state
     if state == "deleted":
         raise Gone("the message was deleted")
@@ -102,7 +102,7 @@ async def find(services: Services, who: Principal, ref: MessageRef) -> Meta:
     """Return the message's record; raise `NotFound` or `Gone`."""
     meta = await services.log.meta(ref)
     # The scope in `ref` keeps users apart already; the record says it once more.
-    if meta is None or meta.state == "deleted" or meta.owner != who.user:
+    if meta is None or meta.state == "deleted" or meta.user != who.user:
         raise await why_missing(services, who, ref)
     return meta
 
@@ -132,7 +132,7 @@ async def read_chat(services: Services, who: Principal, chat_id: str) -> ChatVie
     found = []
     for message_id in await services.log.in_flight(who.scope, chat_id):
         meta = await services.log.meta(who.ref(chat_id, message_id))
-        if meta is not None and not meta.terminal and meta.owner == who.user:
+        if meta is not None and not meta.terminal and meta.user == who.user:
             found.append(status_of(meta))
     latest = await services.index.latest(who, chat_id)
     return ChatView(chat_id, found, None if latest is None else latest.message_id)

@@ -181,7 +181,7 @@ async def _create(
         async with asyncio.timeout(longest_s):
             return await services.log.create(
                 ref,
-                owner=who.user,
+                user=who.user,
                 body_hash=body_hash,
                 request=encode_request(request),
                 first=ev.encode_event(first),

@@ -61,7 +61,10 @@ def unquote(part: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MessageRef:
-    """One message of one chat of one tenant: the address of a log."""
+    """One message of one chat of one tenant: the address of a log.
+
+    A gateway's `tenant` is the principal's scope: `tenant/user`, or `~` and a hash where that is too long.
+    """
 
     tenant: str
     chat_id: str

@@ -1,5 +1,6 @@
-"""Owns the worker's ledger: what Redis acknowledged to whom, one JSON line each, for tests that kill Redis and workers.
+"""Owns the worker's record of acknowledgements: what Redis acknowledged to whom, one JSON line each.
 
+It is for tests that kill Redis and workers.
 Written with one `write` a line and no buffer, so that SIGKILL loses nothing of it. Off unless a file is named.
 """
 

@@ -157,8 +157,8 @@ def _open_log(link: Commands, settings: WorkerSettings) -> Log:
         "on_end": Feed(link, keep_s=settings.retain_s).ended,
         "gather_s": settings.gather_ms / 1000,
     }
-    if settings.ledger_file:
-        return AckLog(settings.ledger_file, link, settings.retention, **options)
+    if settings.acks_file:
+        return AckLog(settings.acks_file, link, settings.retention, **options)
     return Log(link, settings.retention, **options)
 
 

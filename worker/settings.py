@@ -61,7 +61,7 @@ class WorkerSettings(SharedSettings):
     outage_s: float = Field(
         60.0, gt=0, description="How long unwritten entries of an interrupted answer are kept while Redis is away."
     )
-    ledger_file: str = Field(
+    acks_file: str = Field(
         "", description="File for a line on each write that Redis acknowledged; for chaos tests. Empty: none."
     )
 

@@ -1,4 +1,4 @@
-"""Owns what is stored of a response: finding it for its owner, going on from it, showing its input.
+"""Owns what is stored of a response: finding it for its user, going on from it, showing its input.
 
 A request is stored with its whole conversation, so that a chain (`previous_response_id`) is rebuilt from one record
 however long it is: what the previous request said, then what was answered to it. Instructions belong to one request
@@ -63,7 +63,7 @@ async def find_response(services: Services, who: Principal, response_id: str, *,
     except (InvalidId, NotFound, Gone):
         raise missing(response_id) from None
     raw = await services.log.request(ref)
-    if meta.owner != who.user or raw is None:
+    if meta.user != who.user or raw is None:
         raise missing(response_id)
     request = decode_request(raw)
     if request.wire != WIRE:

@@ -90,7 +90,7 @@ class Log(Appointments):
         self,
         ref: MessageRef,
         *,
-        owner: str,
+        user: str,
         body_hash: str,
         request: bytes,
         first: bytes,
@@ -107,7 +107,7 @@ class Log(Appointments):
         for _ in range(16):
             args: tuple[Arg, ...] = (
                 ref.message_id, body_hash, seen, policy, self._retention.live_ms, random3(),
-                request, owner, first, deadline_ms, most_parallel, self._retention.retain_ms,
+                request, user, first, deadline_ms, most_parallel, self._retention.retain_ms,
             )  # fmt: skip
             last = last_key(ref.tenant, ref.chat_id)
             reply = await self._script("create", (*keys.whole, self._meta_of(ref, seen), last), args)
@@ -252,7 +252,7 @@ class Log(Appointments):
         for _ in range(16):
             args: tuple[Arg, ...] = (
                 own.ref.message_id, own.token, own.epoch, own.attempt, lease_ms, self._retention.live_ms, seen,
-                backup.body_hash, backup.owner, backup.request, backup.born, backup.deadline, channel,
+                backup.body_hash, backup.user, backup.request, backup.born, backup.deadline, channel,
                 backup.policy, self._retention.retain_ms, *pairs,
             )  # fmt: skip
             left = end - asyncio.get_running_loop().time()
@@ -277,9 +277,9 @@ class Log(Appointments):
         values = await self._link.call("HMGET", log_keys(ref).meta, *fields, deadline_s=self._deadline_s)
         if values[2] is None:
             return None
-        owner, body_hash, request, born, deadline, policy = values
+        user, body_hash, request, born, deadline, policy = values
         return Backup(
-            owner.decode(), body_hash.decode(), request, int(born), int(deadline), cast(Policy, policy.decode())
+            user.decode(), body_hash.decode(), request, int(born), int(deadline), cast(Policy, policy.decode())
         )
 
     async def final(self, ref: MessageRef) -> bytes | None:
@@ -295,7 +295,7 @@ class Log(Appointments):
         await self._script("tell", log_keys(ref).record, ())
 
     async def tombstone(self, ref: MessageRef) -> str | None:
-        """Return the owner of a message that existed and is over, None where nothing is remembered."""
+        """Return the user of a message that existed and is over, None where nothing is remembered."""
         raw = await self._link.call("GET", log_keys(ref).tomb)
         return None if raw is None else raw.decode()
 

@@ -24,7 +24,7 @@ def meta_of(ref: MessageRef, fields: dict[str, str | None], now: int) -> Meta:
         lease_until=number("lu"),
         worker=fields["w"] or "",
         stop=fields["stop"],
-        owner=fields["user"] or "",
+        user=fields["user"] or "",
         born=number("born"),
         deadline=number("dl"),
         decided=fields["ost"],

@@ -91,7 +91,7 @@ class Meta:
     lease_until: int
     worker: str
     stop: str | None
-    owner: str
+    user: str
     born: int
     deadline: int
     decided: str | None
@@ -209,7 +209,7 @@ class Ending:
 class Backup:
     """What an owner keeps so that it can RESTORE the record of a message that Redis lost."""
 
-    owner: str
+    user: str
     body_hash: str
     request: bytes
     born: int

@@ -38,7 +38,7 @@ async def own(log: Log, index: int) -> Ownership:
     """Create and claim the message of stream `index`, which must be new."""
     ref = ref_of(index)
     first = encode_event(ev.Created(ref.chat_id, ref.message_id, "m", 1))
-    made = await log.create(ref, owner=USER, body_hash="h", request=b"{}", first=first)
+    made = await log.create(ref, user=USER, body_hash="h", request=b"{}", first=first)
     assert isinstance(made, Created), made
     marker = encode_event(ev.Attempt(1, "first", "start"))
     claim = await log.claim(

@@ -68,7 +68,7 @@ class Member:
 
 
 class Fleet:
-    """Everything that runs. `out` gets logs, ledgers and the upstream's request log."""
+    """Everything that runs. `out` gets logs, records of acknowledgements and the upstream's request log."""
 
     def __init__(self, settings: FleetSettings, out: Path, recorder: Recorder) -> None:
         self.settings = settings
@@ -97,7 +97,7 @@ class Fleet:
 
     async def open(self) -> None:
         """Start everything and wait until it is ready."""
-        for folder in ("logs", "ledger"):
+        for folder in ("logs", "acks"):
             (self.out / folder).mkdir(parents=True, exist_ok=True)
         self.recorder.put(Setup(self.settings.lease_ms))
         await self.stores.open()
@@ -284,7 +284,7 @@ class Fleet:
                 "TAILRACE_SWEEP_S": 10,
                 "TAILRACE_SILENCE_S": 6,
                 "TAILRACE_FIRST_TOKEN_S": 10,
-                "TAILRACE_LEDGER_FILE": self.out / "ledger" / f"{member.name}.{number}.jsonl",
+                "TAILRACE_ACKS_FILE": self.out / "acks" / f"{member.name}.{number}.jsonl",
             }
         return common | {
             "TAILRACE_PORT": member.port,

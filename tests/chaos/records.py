@@ -119,7 +119,7 @@ Record = Setup | Conn | Start | Act | Probe | Fault | Loss | Life | Sample
 
 
 class Ack(Struct):
-    """One line of a worker's ledger (see `worker.acks`)."""
+    """One line of a worker's acknowledgements (see `worker.acks`)."""
 
     op: str
     message: str

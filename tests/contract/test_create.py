@@ -30,7 +30,7 @@ async def test_a_created_message_is_queued_active_and_has_one_entry(log: Log, re
     first = await created(log, ref, deadline_ms=90_000)
     assert first.seq == 1
     meta = await seen(log, ref)
-    assert (meta.state, meta.seq, meta.attempts, meta.owner) == ("queued", 1, 0, "ann")
+    assert (meta.state, meta.seq, meta.attempts, meta.user) == ("queued", 1, 0, "ann")
     assert meta.cursor == first
     assert meta.deadline - meta.born == 90_000
     assert await payloads(log, ref) == [first_entry(ref)]

@@ -60,7 +60,7 @@ def owner(log: Log) -> Own:
 
 def identity(meta: Meta) -> tuple[object, ...]:
     """Return what must be the same again after a restore."""
-    return (meta.state, meta.cursor, meta.attempts, meta.worker, meta.owner, meta.born, meta.deadline)
+    return (meta.state, meta.cursor, meta.attempts, meta.worker, meta.user, meta.born, meta.deadline)
 
 
 async def test_a_lost_message_comes_back_under_its_own_ids(log: Log, ref: MessageRef, link: Link, owner: Own) -> None:

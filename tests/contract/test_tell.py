@@ -18,7 +18,7 @@ async def test_an_end_is_told_once_or_often(log: Log, ref: MessageRef) -> None:
         await log.tell(ref)
         after = await seen(log, ref)
         assert after.told
-        assert (after.state, after.cursor, after.owner) == (before.state, before.cursor, before.owner)
+        assert (after.state, after.cursor, after.user) == (before.state, before.cursor, before.user)
 
 
 async def test_what_has_not_ended_is_not_told(log: Log, ref: MessageRef) -> None:

@@ -175,12 +175,12 @@ async def test_two_users_may_use_the_same_chat_and_message_ids(shared: LiveGatew
         assert len((await eve.get("/active")).json()["messages"]) == 1
 
 
-async def test_the_record_names_its_owner(shared: LiveGateway, log: Log) -> None:
+async def test_the_record_names_its_user(shared: LiveGateway, log: Log) -> None:
     async with shared.client(ANN) as ann:
         await ann.post("/chats/c/messages", json={**ASK, "message_id": "m"})
     meta = await log.meta(Principal("acme", "ann").ref("c", "m"))
     assert meta is not None
-    assert meta.owner == "ann"
+    assert meta.user == "ann"
 
 
 async def test_metrics_may_have_a_token_of_their_own(make_gateway: MakeGateway) -> None:

@@ -61,7 +61,7 @@ class Kit:
         await self.log.watch(ref, 1000)
         await self.log.create(
             ref,
-            owner="ann",
+            user="ann",
             body_hash="h",
             request=encode_request(request),
             first=ev.encode_event(ev.Created(ref.chat_id, ref.message_id, model, 1)),

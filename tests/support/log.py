@@ -69,7 +69,7 @@ async def create(
 ) -> Created | Exists | Refused:
     """Create the message of `ref`; the reply whatever it is."""
     return await log.create(
-        ref, owner="ann", body_hash=body_hash, request=REQUEST, first=first_entry(ref), policy=policy, **more
+        ref, user="ann", body_hash=body_hash, request=REQUEST, first=first_entry(ref), policy=policy, **more
     )
 
 

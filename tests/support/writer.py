@@ -31,7 +31,7 @@ class LogWriter:
     async def create(self) -> None:
         first = Created(self.ref.chat_id, self.ref.message_id, "scripted", 1_700_000_000)
         reply = await self.log.create(
-            self.ref, owner="u", body_hash="h", request=b"{}", first=encode_event(first), policy="parallel",
+            self.ref, user="u", body_hash="h", request=b"{}", first=encode_event(first), policy="parallel",
             most_parallel=100_000,
         )  # fmt: skip
         assert type(reply).__name__ == "Created", reply

@@ -2,11 +2,11 @@
 -- KEYS 1-6 as in the prelude; 7 O  meta of the message that the caller saw in A (M itself if none); last P  the
 --   chat's latest message id, which outlives that message's end
 -- ARGV 1 mid  2 body hash  3 mid seen in A  4 policy single|replace|parallel  5 live ttl ms  6 random 0..999
---      7 request  8 owner  9 payload  10 deadline ms from now  11 most messages in flight (parallel)
+--      7 request  8 user  9 payload  10 deadline ms from now  11 most messages in flight (parallel)
 --      12 how long the message can be read after its end, ms
 -- Reply {created, epoch} | {exists, state, epoch, seq} | {conflict} | {retry, mid in A} | {busy, mid} | {full, n}
 local O, P = KEYS[7], KEYS[#KEYS]
-local mid, hash, seen, policy, ttl, rnd, req, owner, payload, dl, most, keep = unpack(ARGV)
+local mid, hash, seen, policy, ttl, rnd, req, user, payload, dl, most, keep = unpack(ARGV)
 local m = load_meta()
 if m.st then
   if m.st ~= 'deleted' and redis.call('HGET', M, 'hash') == hash then
@@ -39,7 +39,7 @@ local youngest = redis.call('ZREVRANGE', L, 0, 0, 'WITHSCORES')
 local ep = next_epoch(n, rnd, tonumber(youngest[2]) or 0)
 -- first, so that a full Redis refuses the whole of it
 redis.call('HSET', M, 'st', 'queued', 'ep', text(ep), 'seq', '1', 'tok', '', 'lu', '0', 'at', '0', 'w', '',
-  'hash', hash, 'user', owner, 'req', req, 'mid', mid, 'born', text(n), 'dl', text(n + tonumber(dl)),
+  'hash', hash, 'user', user, 'req', req, 'mid', mid, 'born', text(n), 'dl', text(n + tonumber(dl)),
   'pol', policy)
 redis.call('DEL', S, F)
 redis.call('XADD', S, text(ep) .. '-1', 'd', payload)

@@ -4,7 +4,7 @@
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
 --   6 F  list of segments, S's entries once more with their deltas joined; given only to scripts that touch it
 -- Fields of M: st state, ep epoch, seq last entry, tok owner token, lu lease until (ms), at attempts,
---   w worker, stop wish to stop, hash body hash, user owner, born ms, dl deadline ms, pol policy,
+--   w worker, stop wish to stop, hash body hash, user whose message it is, born ms, dl deadline ms, pol policy,
 --   req request, mid message id, ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome,
 --   drained times handed back, told ms when somebody got the end.
 -- Only the server's clock is used; a script replicates as one unit, so M.seq always names S's last entry.

@@ -2,7 +2,7 @@
 -- A message that was started meanwhile keeps its place: the younger's policy decides, as it did in CREATE.
 -- KEYS 1-6; 7 O  meta of the message that the caller saw in A (M itself if none); last P  the chat's latest message id
 -- ARGV 1 mid  2 token  3 epoch  4 attempts  5 lease ms  6 live ttl ms  7 mid seen in A
---      8 hash  9 owner  10 request  11 born ms  12 deadline ms (absolute)  13 worker's channel  14 policy
+--      8 hash  9 user  10 request  11 born ms  12 deadline ms (absolute)  13 worker's channel  14 policy
 --      15 how long the message can be read after its end, ms  16.. pairs of entry id and payload, the whole log from entry 1
 -- Reply {ok, last seq} | {busy, mid} | {retry, mid in A} | {fenced, state, epoch} | {final, state}
 local O, P = KEYS[7], KEYS[#KEYS]

@@ -31,7 +31,7 @@ REQUEST = encode_request(GenerationRequest("m", [{"role": "user", "content": "go
 async def put(log: Log, dispatcher: Dispatcher, ref: MessageRef, look_after_ms: int) -> None:
     """Create a message, queue it and make its appointment."""
     first = encode_event(ev.Created(ref.chat_id, ref.message_id, "m", int(time.time())))
-    await log.create(ref, owner=USER, body_hash="h", request=REQUEST, first=first)
+    await log.create(ref, user=USER, body_hash="h", request=REQUEST, first=first)
     await dispatcher.dispatch(ref, wake=False)
     await log.watch(ref, look_after_ms + random.randrange(look_after_ms))
 

@@ -1,4 +1,4 @@
-"""Owns what must hold of the final logs and the workers' ledgers: I1, I2, I3, I4, I7, I8 and the text itself."""
+"""Owns what must hold of the final logs and the workers' acks: I1, I2, I3, I4, I7, I8 and the text itself."""
 
 from __future__ import annotations
 

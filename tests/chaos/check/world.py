@@ -145,7 +145,7 @@ def load(out: Path) -> World:
     for final in read_lines(out / "logs.jsonl", FinalLog):
         log = world.logs[final.chat, final.message] = log_of(final)
         world.named |= {event.id for event in log.events if isinstance(event, ev.Upstream)}
-    for path in sorted((out / "ledger").glob("*.jsonl")):
+    for path in sorted((out / "acks").glob("*.jsonl")):
         for ack in read_lines(path, Ack):
             ref = MessageRef.parse_member(ack.message)
             ack.worker = path.stem

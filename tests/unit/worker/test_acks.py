@@ -1,4 +1,4 @@
-"""The worker's ledger holds what Redis acknowledged, and what it refused, with checksums of what was written."""
+"""The worker's acks hold what Redis acknowledged, and what it refused, with checksums of what was written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.acks import AckLog
 
 
 async def test_replies_are_written_down(link: Link, ref: MessageRef, tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
+    path = tmp_path / "acks.jsonl"
     writer = LogWriter(AckLog(str(path), link, Retention()), ref)
     await writer.create()
     await writer.claim()

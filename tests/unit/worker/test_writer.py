@@ -101,7 +101,7 @@ async def test_a_lost_log_is_written_again_under_its_own_ids(log: Log, link: Lin
         await p.logged("one two")
         assert (await log.read_all(ref))[: len(before)] == before
         assert await p.finish() == "done"
-    assert (await seen(log, ref)).owner == "ann"
+    assert (await seen(log, ref)).user == "ann"
 
 
 async def test_a_lost_stream_under_a_kept_record_is_written_again(log: Log, link: Link, ref: MessageRef) -> None:
