@@ -35,8 +35,8 @@ class ContentPart(Struct):
     type: str
 
 
-class ChatMessage(Struct):
-    """A Chat Completions message; further fields (name, tool_calls, ...) are passed on as they come."""
+class MessageForm(Struct):
+    """The form of a Chat Completions message; further fields (name, tool_calls, ...) are passed on as they come."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
@@ -51,7 +51,7 @@ _MESSAGE_SCHEMA: dict[str, Any] = {
         "content": {"anyOf": [_TEXT, {"type": "array", "items": _PART}, {"type": "null"}]},
     },
 }
-"""`ChatMessage` as a schema. The messages themselves stay dictionaries, so that no field of theirs is lost."""
+"""`MessageForm` as a schema. The messages themselves stay dictionaries, so that no field of theirs is lost."""
 
 
 class StartBody(Struct, forbid_unknown_fields=True):
@@ -132,7 +132,7 @@ def parse_start(raw: bytes) -> StartBody:
 def check_messages(messages: list[dict[str, Any]]) -> None:
     """Raise `InvalidRequest` unless each is a Chat Completions message as far as we can tell for any model."""
     try:
-        msgspec.convert(messages, list[ChatMessage])
+        msgspec.convert(messages, list[MessageForm])
     except msgspec.ValidationError as error:
         raise InvalidRequest(_short(f"messages: {error}")) from None
 

@@ -21,7 +21,7 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-class ChatBody(Struct):
+class CompletionBody(Struct):
     """What `POST /v1/chat/completions` takes; further fields are passed to the model."""
 
     messages: Annotated[
@@ -42,7 +42,7 @@ class ChatBody(Struct):
 
 
 # Of the fields above, these alone are the model's business too.
-_OURS = frozenset(ChatBody.__struct_fields__) - {"tools", "modalities"}
+_OURS = frozenset(CompletionBody.__struct_fields__) - {"tools", "modalities"}
 
 
 class ChatRequest(Struct, frozen=True):
@@ -55,7 +55,7 @@ class ChatRequest(Struct, frozen=True):
 
 def read_request(tree: Json) -> ChatRequest:
     """Return the request that a body asks for; raise `ApiError` or `InvalidRequest`."""
-    body = convert(tree, ChatBody)
+    body = convert(tree, CompletionBody)
     messages = _messages(body)
     _refuse(body)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -71,7 +71,7 @@ def read_request(tree: Json) -> ChatRequest:
     return ChatRequest(bool(body.stream), options, generation)
 
 
-def _messages(body: ChatBody) -> list[Json]:
+def _messages(body: CompletionBody) -> list[Json]:
     if isinstance(body.messages, UnsetType):
         message = "Missing required parameter: 'messages'."
         raise ApiError(400, message, code="missing_required_parameter", param="messages")
@@ -85,7 +85,7 @@ def _messages(body: ChatBody) -> list[Json]:
     return body.messages
 
 
-def _refuse(body: ChatBody) -> None:
+def _refuse(body: CompletionBody) -> None:
     if body.n is not None and body.n != 1:
         raise ApiError(400, "'n' must be 1: a message has one answer.", code="unsupported_value", param="n")
     refused = {

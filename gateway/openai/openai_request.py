@@ -21,7 +21,7 @@ from shared.ids import MAX_ID_BYTES, MessageRef, derived_id
 Json = dict[str, Any]
 T = TypeVar("T", bound=Struct)
 
-RESERVED = frozenset(("messages", "n"))
+NEVER_PASSED_ON = frozenset(("messages", "n"))
 """Names that an unknown parameter cannot have: with them it would be another parameter of ours."""
 _PLACE = re.compile(r"`\$\.?([^`]*)`")
 

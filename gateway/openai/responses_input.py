@@ -6,18 +6,17 @@ Items of our own answers that clients name instead of repeating (`item_reference
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import msgspec
 
 from gateway.access.principal import Principal
 from gateway.bodies import check_messages
 from gateway.openai.openai_errors import ApiError
+from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import load, options_of
 from gateway.protocols.responses_object import Identity, items_of
 from gateway.services import Services
 
-Json = dict[str, Any]
 _OUR_ITEM = re.compile(r"(?:msg|rs|fc)_(.+)_([0-9]{1,4})", re.ASCII)
 _TEXT_PARTS = ("input_text", "output_text", "text")
 MOST_REFERENCES = 64

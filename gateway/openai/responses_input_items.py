@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import own_messages
 from shared.jobs import GenerationRequest
-
-Json = dict[str, Any]
 
 
 def input_items(request: GenerationRequest, response_id: str) -> list[Json]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.openai.openai_errors import ApiError
-from gateway.openai.openai_request import RESERVED, Json, convert, drop_none
+from gateway.openai.openai_request import NEVER_PASSED_ON, Json, convert, drop_none
 from gateway.openai.responses_input import unsupported
 from gateway.protocols.responses_object import ResponseOptions
 from shared.models import Kind
@@ -52,7 +52,7 @@ class ResponsesBody(Struct):
     prompt: Any = None
 
 
-_OURS = frozenset(ResponsesBody.__struct_fields__) | RESERVED
+_OURS = frozenset(ResponsesBody.__struct_fields__) | NEVER_PASSED_ON
 
 
 class ResponsesRequest(Struct, frozen=True):

@@ -7,14 +7,13 @@ only and are not inherited.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import UNSET
 
 from gateway.access.principal import Principal
 from gateway.live.finding import find_message
 from gateway.openai.openai_errors import ApiError
+from gateway.openai.openai_request import Json
 from gateway.protocols.chat_object import assistant_message
 from gateway.protocols.openai_common import read_options
 from gateway.protocols.responses_object import ResponseOptions
@@ -25,7 +24,6 @@ from shared.jobs import GenerationRequest, decode_request
 from shared.log.types import Meta
 from shared.message import Message, decode_message
 
-Json = dict[str, Any]
 WIRE = "responses"
 
 

@@ -22,7 +22,7 @@ from gateway.routes.streams import StartedStream, check_room, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.stop import StopState, stop
-from gateway.ui.ui_chat import ChatBody, begin
+from gateway.ui.ui_chat import UiChatBody, begin
 from gateway.ui.ui_latest import base_of, find_latest, is_named, undelivered
 from gateway.ui.ui_position import (
     CURSOR_PATTERN,
@@ -63,7 +63,7 @@ async def send(request: Request) -> Response | ASGIApp:
     services, who = context(request)
     settings = services.settings
     raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
-    body = parse(raw, ChatBody)
+    body = parse(raw, UiChatBody)
     check_room(services)
     started = await begin(services, who, body, idempotency_key=request.headers.get("idempotency-key"))
     if started.cursor is None:
@@ -194,7 +194,7 @@ OPERATIONS = (
         summary="Start an answer and stream it, for the AI SDK's chat transports.",
         answers={200: ("stream",)},
         errors=(*_ERRORS, 408, 409, 413, 415, 429),
-        body=ChatBody,
+        body=UiChatBody,
         parameters=(_RESET, _KEY),
     ),
     Operation(

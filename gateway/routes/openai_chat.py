@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gateway.openai.chat_request import ChatBody, read_request
+from gateway.openai.chat_request import CompletionBody, read_request
 from gateway.openai.openai_errors import ApiError, generation_error
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
 from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
@@ -91,7 +91,7 @@ OPERATIONS = (
         summary="Chat Completions of OpenAI's API; leaving does not stop the answer.",
         answers={200: (ChatCompletion, "stream")},
         errors=(400, 404, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
-        body=ChatBody,
+        body=CompletionBody,
         parameters=(KEY,),
     ),
     Operation(

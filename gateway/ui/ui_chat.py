@@ -27,7 +27,7 @@ from shared.jobs import GenerationRequest
 from shared.log.types import Policy
 
 
-class ChatBody(Struct, rename={"message_id": "messageId"}):
+class UiChatBody(Struct, rename={"message_id": "messageId"}):
     """What `useChat` sends, and what its `body` option may add. Other fields are ignored."""
 
     messages: Annotated[list[UiMessage] | None, Meta(description="The conversation.")] = None
@@ -61,7 +61,7 @@ PARAMS = (
 """Fields that go to the model as they are."""
 
 
-async def begin(services: Services, who: Principal, body: ChatBody, *, idempotency_key: str | None) -> Started:
+async def begin(services: Services, who: Principal, body: UiChatBody, *, idempotency_key: str | None) -> Started:
     """Start what `body` asks for, or join it where it runs already; raises as `start`."""
     chat_id = new_message_id().replace("msg_", "chat_") if body.id is None else body.id
     request = await _request(services, who, chat_id, body)
@@ -78,7 +78,7 @@ async def begin(services: Services, who: Principal, body: ChatBody, *, idempoten
     return await start(services, who, chat_id, request, idempotency_key=idempotency_key, policy="replace")
 
 
-async def _left(services: Services, who: Principal, chat_id: str, active: str, body: ChatBody) -> bool:
+async def _left(services: Services, who: Principal, chat_id: str, active: str, body: UiChatBody) -> bool:
     """Whether the sender has a part of the running answer in its conversation, and speaks again: `stop()` was called.
 
     Not known of an answer that goes on under an older message's id: the sender may have that from before.
@@ -89,14 +89,14 @@ async def _left(services: Services, who: Principal, chat_id: str, active: str, b
     return isinstance(created, ev.Created) and "message_id" not in created.options
 
 
-def _policy(services: Services, body: ChatBody) -> Policy | None:
+def _policy(services: Services, body: UiChatBody) -> Policy | None:
     last = body.messages[-1] if body.messages else body.message
     edits = body.message_id is not None and (last is None or last.role != "assistant")
     wins = body.trigger == "regenerate-message" or edits
     return "replace" if wins and services.settings.allow_replace else None
 
 
-async def _request(services: Services, who: Principal, chat_id: str, body: ChatBody) -> GenerationRequest:
+async def _request(services: Services, who: Principal, chat_id: str, body: UiChatBody) -> GenerationRequest:
     last = body.messages[-1] if body.messages else body.message
     if body.messages:
         messages = to_chat_messages(body.messages)

@@ -252,6 +252,11 @@ async def test_the_document_holds_every_operation_and_every_reference_leads_some
     assert len(names) == len(set(names))
 
 
+async def test_no_schema_is_named_after_a_module(client: httpx.AsyncClient) -> None:
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert not [name for name in schemas if "." in name]
+
+
 async def test_only_what_is_public_is_described_without_security(
     client: httpx.AsyncClient, make_gateway: MakeGateway
 ) -> None:
