@@ -336,4 +336,3 @@ def _add(total: LinkStats, stats: LinkStats) -> None:
     total.commands += stats.commands
     total.connects += stats.connects
     total.losses += stats.losses
-    total.pushes += stats.pushes

@@ -20,7 +20,6 @@ class LinkStats:
     commands: int = 0
     connects: int = 0
     losses: int = 0
-    pushes: int = 0
 
 
 class Commands(Protocol):

@@ -285,7 +285,7 @@ class Link:
             target = await self._resolve()
 
             def make() -> Pipeline:
-                return Pipeline(self._on_push, self._on_read, self.stats)
+                return Pipeline(self._on_push, self._on_read)
 
             if isinstance(target.address, str):
                 _, pipeline = await loop.create_unix_connection(make, target.address)

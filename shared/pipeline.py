@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import hiredis
 
-from shared.commands import Arg, LinkStats
+from shared.commands import Arg
 
 ErrorReply = hiredis.ReplyError
 """An error that Redis answered."""
@@ -42,12 +42,10 @@ class Pipeline(asyncio.Protocol):
         self,
         on_push: Callable[[list[Any]], None] | None,
         on_read: Callable[[], None] | None,
-        stats: LinkStats,
     ) -> None:
         self._reader = hiredis.Reader()
         self._on_push = on_push
         self._on_read = on_read
-        self._stats = stats
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._look_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +78,6 @@ class Pipeline(asyncio.Protocol):
         gets, on_push = self._reader.gets, self._on_push
         while (reply := gets()) is not False:  # nil is None, nothing yet is False
             if on_push is not None and type(reply) is list and reply and reply[0] in _PUSHES:
-                self._stats.pushes += 1
                 on_push(reply)
                 continue
             waiting, _ = self._waiting.popleft()

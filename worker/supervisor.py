@@ -46,10 +46,6 @@ class Supervisor:
         """How many more attempts may start; none while draining."""
         return 0 if self.draining else self._slots - self._reserved - len(self._running)
 
-    @property
-    def running(self) -> int:
-        return len(self._running)
-
     def open(self) -> None:
         """Start the clock."""
         self._ticker = asyncio.create_task(self._ticking(), name="ticker")

@@ -276,11 +276,6 @@ class Tail:
         if self._ring is None and self._at:
             self._ring = Ring(self._at)
 
-    @property
-    def keeping(self) -> bool:
-        """Whether what comes is kept for those who read the log."""
-        return self._ring is not None
-
     def _keep_no_more(self) -> None:
         if self._ring is not None and sum(map(len, self._channels)) == len(self.viewers):
             self._ring = None  # all of them are live

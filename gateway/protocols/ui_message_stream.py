@@ -73,7 +73,6 @@ class UiEncoder:
         self._bordered = False
         self._next = 0
         self._message = b""
-        self._ui_id = ""
         self._epoch = 0
         self._outline = Outline()
         self._begin()
@@ -114,7 +113,6 @@ class UiEncoder:
             case ev.Created(message_id=message_id, options=options, wire=wire):
                 self._message = quote(message_id).encode()
                 own = options if wire == NAME else {}
-                self._ui_id = ui_message_id(message_id, own)
                 return [self._frame(encode_json(chunk)) for chunk in prologue(message_id, own)]
             case ev.Start(message_metadata=metadata):
                 # Clients know since the first entry that it begins, and under which id.

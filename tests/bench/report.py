@@ -15,7 +15,6 @@ from tests.bench.rig import HERE, network
 from tests.bench.scenarios import Row
 
 RESULTS = HERE / "RESULTS.md"
-NODE_PEERS = ("node", "node_raw")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from gateway.protocols.native import NATIVE
 from shared.log.log import Log
 from shared.redis import resolver
 
-pytestmark = pytest.mark.asyncio
-
 
 async def test_the_loop_turns_between_a_few_and_the_next_few() -> None:
     turns, handled = 0, Counter[int]()
