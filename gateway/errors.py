@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a code is answered. `say` replaces the error's own text where that would tell of our inside."""
+    """How a code is answered. `say` replaces the error's own text where that would reveal internals."""
 
     status: int
     retry_after_s: int | None = None

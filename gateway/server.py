@@ -102,7 +102,7 @@ class GatewayServer(uvicorn.Server):
         self._drain: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal has been seen through."""
+        """Serve until a signal has been handled to the end."""
         self._loop = asyncio.get_running_loop()
         try:
             await super().serve(sockets)

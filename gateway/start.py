@@ -2,8 +2,8 @@
 
 The order is what makes a crash at any point harmless: (0) an appointment for the reapers, later than the
 longest start, (1) CREATE, (2) the index and the queue, (3) the answer. Dying after 0 leaves an appointment
-with nothing; after 1, a message that a reaper, a repeated start or any viewer brings to a worker. So once
-CREATE has said yes, nothing that fails afterwards fails the start.
+for a message that does not exist; after 1, a message that a reaper, a repeated start or any viewer brings to
+a worker. So once CREATE has said yes, nothing that fails afterwards fails the start.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ async def _end_replaced(services: Services, who: Principal, ref: MessageRef) -> 
 async def _again(
     services: Services, who: Principal, ref: MessageRef, request: GenerationRequest, state: MetaState
 ) -> Cursor | None:
-    """Help a message that was started before along; return its first cursor."""
+    """Help along a message that was started before; return its first cursor."""
     # The appointment made for this start has replaced the real one: have a reaper set it right.
     await services.log.watch(ref, SOON_MS)
     if state not in TERMINAL:  # whoever started it may have died before it told anybody

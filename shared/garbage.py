@@ -11,9 +11,9 @@ from __future__ import annotations
 import gc
 
 YOUNG = 50_000
-"""Objects made and not dropped until the youngest are looked at."""
+"""Objects made and not dropped after which the youngest generation is collected."""
 OLDER = 20
-"""Looks at the young until the older are looked at, and so on."""
+"""Collections of a generation after which the next older one is collected."""
 
 
 def tune_collector() -> None:

@@ -87,7 +87,7 @@ class Link:
     `resolve` says where the master is, each time anew. `on_up` runs after every (re)connect, when the link
     counts as up (resubscribing, re-validating).
     `on_push` gets every pub/sub array; a link with it must be used for subscriptions only. `on_read` is called after
-    what one read has brought: what the pushes gave to do can be done there all at once, in the same turn of the loop.
+    what one read has brought: what the pushes call for can be done there in one go, in the same turn of the loop.
     """
 
     def __init__(

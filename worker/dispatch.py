@@ -35,7 +35,7 @@ JOB_TIMEOUT_S = 10
 _AT_A_TIME = 64
 _END_JOBS_S = 2.0
 _CANCEL_HELD_MS = 5_000
-"""How long a run to cancel is ours: longer than `CancelsRuns.cancel_run` takes, and no longer if we die of it."""
+"""How long we hold a run to cancel: longer than `CancelsRuns.cancel_run` takes. If we die, others get it then."""
 
 
 class _Poller(Worker):
@@ -59,8 +59,8 @@ class _Poller(Worker):
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Start the first jobs that nobody has, as many as may run; `job_ids` says only whether there are any.
 
-        One step for all of them. And Redis looks through the queue by itself: to take one job from a long queue, some
-        hundreds of ids would go to and fro.
+        One script picks all of them, inside Redis: otherwise some hundreds of ids would be transferred to take one job
+        from a long queue.
         """
         room = self.max_jobs - self.job_counter
         if not job_ids or room <= 0:

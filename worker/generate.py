@@ -194,7 +194,7 @@ class Generation:
                 # What is in memory still goes into the log if it is still ours, so that the next attempt has it.
                 self._inlet.log_usage()
                 try:
-                    # A drain is nobody's fault. All else counts: a Redis or a worker that flaps would pay for ever.
+                    # A drain is nobody's fault. All else counts, or a flapping Redis or worker would cost us for ever.
                     await self.writer.release(refund=cause == "drain")
                 except NotOurs:  # or released, and the reply was lost: one dispatch too many does no harm
                     await self._parts.dispatcher.dispatch(self.own.ref)
@@ -206,7 +206,7 @@ class Generation:
             case None:
                 error = self._pump_failure(pump)
                 if error is not None and await self._stop_wished():
-                    return await self._end("aborted", None)  # what failed may be what was cancelled for the stop
+                    return await self._end("aborted", None)  # it may have failed because the stop cancelled it
                 return await self._end("failed" if error else "done", error)
             case _:
                 return await self._end("failed", failure(_FAILED_BY[cause]))

@@ -33,11 +33,11 @@ class Inlet:
         self.spending = plan.spending()
         self.begun = False
         self.progress = self._time()
-        """When something last came; whoever knows that it is not the upstream that is slow moves it on."""
+        """When something last came; moved forward by whoever knows that it is not the upstream that is slow."""
 
     @property
     def behind(self) -> bool:
-        """Whether a replay has not yet come to where the log ends: so the grammar is behind the log, too."""
+        """Whether a replay has not yet reached the end of the log; until then the grammar is behind it, too."""
         return self._skip is not None and not self._skip.over
 
     @property
@@ -95,7 +95,7 @@ class Inlet:
         self._look()
 
     def _look(self) -> None:
-        """See whether there is still anything to do to what comes but to write it."""
+        """Note whether incoming text can be written as it is: no replay, seam or usage pending."""
         if self._rebase is not None and self._rebase.over:
             self._rebase = None
         if self._skip is not None and self._skip.over:

@@ -98,8 +98,8 @@ class Ledger:
     def check_room(self, event: ev.Event) -> None:
         """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it.
 
-        Raise `TypeError` for what has no JSON form. An event that is no delta is encoded once more for it; such
-        are few, and one may be as large as an agent likes.
+        Raise `TypeError` for what has no JSON form. An event that is not a delta is encoded an extra time for
+        this: there are few of them, and one may be as large as an agent likes.
         """
         size = _size(_text(event)) if isinstance(event, Delta) else len(encode(event))
         if (

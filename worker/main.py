@@ -71,7 +71,7 @@ class WorkerProcess:
     async def run(self) -> None:
         """Work until a signal asks to stop, then drain; raise `UnsafeRedis` or `OSError` if it cannot start.
 
-        None of its tasks may end before that: a worker that polls or heals no more drains too, and raises.
+        None of its tasks may end before that: if polling or healing stops, the worker drains too, and raises.
         """
         stop, hurry = asyncio.Event(), asyncio.Event()
         _on_signals(stop, hurry)

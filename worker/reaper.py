@@ -139,7 +139,7 @@ def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "fai
 
 
 def _pause_ms(meta: Meta) -> int:
-    """Return when to look again after a dispatch: ever later, or a long queue would cost its length every second."""
+    """Return when to look again after a dispatch: ever later, or a long queue would be looked at whole every second."""
     since = meta.lease_until if meta.state == "running" else meta.born
     return min(max(meta.now - since, 1000), LONGEST_PAUSE_MS)
 

@@ -1,8 +1,8 @@
 """Owns sending one message's entries: in the log's next round, then whatever came while one append was under way.
 
-One append at a time. While all goes well EXTENDs follow each other by callbacks alone (`_shoot`, `_landed`), since a
-turn of a task costs more than all else in a token's way; whatever needs thought wakes the task, which APPENDs the same.
-The task's is also the heartbeat, which renews the lease and hears of stops.
+One append at a time. On the fast path EXTENDs chain through callbacks, because waking a task costs more than everything
+else done for a token. Anything unusual wakes the task, which APPENDs the same entries. The task also sends the
+heartbeats that renew the lease and bring back stop requests.
 Tasks: `run` is that task; its owner (the generation) starts and cancels it, and with it the task of `Checkpoints`.
 What Redis lost is written again out of the ledger; what is no longer ours is left alone.
 Lost on a crash: what was not yet acknowledged.
@@ -30,7 +30,7 @@ from worker.metrics import Metrics
 log = logging.getLogger(__name__)
 
 Signal = Literal["stop", "fenced", "ended", "cut_off"]
-"""What a reply tells the generation: stop was asked for; somebody else's; ended or deleted; the lease may be over."""
+"""What a reply tells the generation: stop; somebody else has the message; it is over or gone; the lease may be over."""
 
 _LEAST_DEADLINE_S = 0.05
 """What an append gets although the lease is over: it may still be ours, and its reply says so."""
@@ -92,7 +92,7 @@ class Sender:
         self._parked = False
         """Whether the task leaves the sending to the callbacks."""
         self._shooting = False
-        """Whether one of them is due: it looks for what is to send, or hears what became of what was."""
+        """Whether a callback is due: `_shoot`, or `_landed` after its EXTEND."""
         self._shot = (0.0, 0)
         """When the EXTEND under way was sent, and the last seq in it."""
         self._closed = False
@@ -176,12 +176,12 @@ class Sender:
 
     def _rouse(self) -> None:
         if self._shooting or not self._parked:
-            return  # whoever is at it looks again by itself
+            return  # the callback that is due, or the task, will look again by itself
         if self._limits.flush_delay_s:
             self._wake_task()
         else:
             self._shooting = True
-            # Nothing is heard of before the first token, so that it may not wait.
+            # The first token goes out at once: until then the viewer sees nothing.
             self._soon(self._shoot, urgent=self.acked == self._marker_seq)
 
     def _shoot(self, now: float) -> Extension | None:
@@ -192,7 +192,7 @@ class Sender:
                 self._wake_task()
                 return None
             batch = self.ledger.next_batch(self.acked, self._limits.flush_bytes)
-        except Exception as error:  # the boundary of a callback: the task is the one to fail of it
+        except Exception as error:  # the boundary of a callback: the error is raised in the task
             self._shooting = False
             self._wake_task(error)
             return None
@@ -201,10 +201,10 @@ class Sender:
         return Extension(self._own, self._keys, self.acked, batch, deadline_s, self._landed)
 
     def _landed(self, went_well: bool) -> None:
-        """Go on after an EXTEND; what went wrong is the task's to hear, by an APPEND of the same."""
+        """Go on after an EXTEND; if it failed, the task learns why by an APPEND of the same entries."""
         self._shooting = False
         if not self._parked:
-            return  # sent for nothing, or counted later: the task, or the end, sends the same again
+            return  # The task has taken over: it, or FINISH, sends the same entries again.
         if not went_well:
             return self._wake_task()
         sent_at, last = self._shot

@@ -29,8 +29,8 @@ class Channel:
     What comes within one turn of the loop is joined here, once for all viewers, and handed out at the turn's end: to
     each viewer that is one write, however many events there were, and no work for an event of its own.
 
-    A viewer whose socket may be written to at once has a seat: the channel writes for it, and as such a viewer has
-    whatever was handed out, `at`, `count` and `written` are its books too. Others `take` each batch for themselves.
+    A viewer whose socket may be written to at once has a seat: the channel writes for it, and since such a viewer has
+    everything that was handed out, `at`, `count` and `written` hold for it as well. Others `take` each batch.
     """
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Channel:
         self._viewers: dict[Follower, Transport | None] = {}
         """With their seats."""
         self._room: _Room | None = None
-        """`_viewers`, unless one came or left since: a batch is handed out far more often."""
+        """`_viewers` as `_arrange` sorts them; None since one came or left, which is far rarer than a batch."""
         self._schedule = schedule
         self._pending: list[Batch] = []
 
@@ -109,7 +109,7 @@ class Channel:
         seated, seats, standing = self._room or self._arrange()
         if seats and batch.frames:
             for index in push_to_all(seats, chunk(batch.frames), self._bound):
-                seated[index].fall_behind()  # behind where the channel stands still
+                seated[index].fall_behind()  # behind the channel's position, which has not moved yet
         self.at = batch.last
         self.count += batch.count
         self.written = now
@@ -136,7 +136,7 @@ class Channel:
                 self._viewers[viewer], self._room = seat, None
 
     def _end(self, seated: Sequence[Follower], over: Over) -> None:
-        """Nothing of later batches is for those who have this one."""
+        """End the viewers that have this batch: nothing of later ones is for them."""
         for viewer in seated:
             if viewer in self._viewers:
                 self._viewers[viewer], self._room = None, None

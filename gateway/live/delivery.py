@@ -55,7 +55,7 @@ class Delivery:
                 self._release()
 
     async def _work(self) -> bool:
-        """Deliver until it is over (False), or there is nothing to do and nobody who must wait for more (True)."""
+        """Deliver until it is over (False), or there is nothing to do and no task has to wait for more (True)."""
         viewer = self._viewer
         while (outcome := await viewer.advance()) is None:
             if self._sink.detach():

@@ -27,8 +27,8 @@ class Books(Protocol):
 class Follower(Protocol):
     """One that gets a message's entries as they come, once it has read what was before. Nothing here may block.
 
-    wire, encoder: what it speaks, and what stands where it stands until it is live. bound: how many bytes may wait for
-    its socket. live: whether it takes what comes.
+    wire: what it speaks. encoder: stands at its cursor until it is live. bound: how many bytes may wait for its socket.
+    live: whether it takes what comes.
     """
 
     wire: Wire
@@ -44,8 +44,8 @@ class Follower(Protocol):
         """Take live bytes: the encoding of everything between its cursor and the batch's last entry."""
 
     def sit(self, books: Books) -> Transport | None:
-        """Have who keeps `books` write for it, to what is returned; None if that cannot be, or (yet) may not: then it
-        will `take`.
+        """Let the keeper of `books` write for it to the transport that is returned; None if that is impossible, or not
+        allowed (yet): then it will `take`.
         """
 
     def fall_behind(self) -> None:

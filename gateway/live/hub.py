@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_PATIENCE = 4
-"""How many times longer the silence of a message that waits for a worker is borne, at most: see `Tail.patience`."""
+"""Upper bound of `Tail.patience`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Hub:
         return len(self._tails)
 
     def spawn(self, work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Run `work` in a task of the hub's, which says what fails in it and cancels it when it closes."""
+        """Run `work` in a task of the hub's, which logs its failure and cancels it when the hub closes."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)

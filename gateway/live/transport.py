@@ -186,7 +186,7 @@ def taken_by(transport: Any) -> int:
 async def break_off(scope: Scope, receive: Receive) -> None:
     """Break the connection, after what is already written, and wait until it is closed.
 
-    To a server an application that returns before is one that has forgotten to end its response.
+    If the application returned before that, the server would think that it had forgotten to end its response.
     """
     connection = connection_of(scope)
     if connection is None:

@@ -101,7 +101,7 @@ class Viewer:
         self._pending_bytes = 0
         self.live = False
         self._seat: Books | None = None
-        """Who writes for us; then `_at` and `_written` are out of date, and `_ordinal` is without what it wrote."""
+        """Of who writes for us; then `_at` and `_written` are out of date, and `_ordinal` is without its `count`."""
         self._over: Over | None = None
         self._stop: Outcome | None = None
         self.on_rouse: Callable[[], object] | None = None
@@ -139,7 +139,7 @@ class Viewer:
             self.fall_behind()
 
     def sit(self, books: Books) -> Transport | None:
-        """As `Follower` says: nobody writes for us whose books are not ours up to here."""
+        """See `Follower`: None also if `books` do not stand exactly where we do."""
         direct = self._sink.direct
         if direct is None or self._pending or self._over or self._at != books.at:
             return None

@@ -177,7 +177,7 @@ class ResponsesEncoder:
         return item
 
     def _source(self, citation: UrlCitation) -> None:
-        """It belongs to the text that is last, or else to the next one."""
+        """Add a citation to the last part if that is text, else to the next text."""
         if self._last is None or self._last.voice != "output_text":
             self._cited.append(citation)
             return
@@ -206,7 +206,7 @@ class ResponsesEncoder:
                 self._done(item)
 
     def _settle(self, kind: Kind, name: str) -> None:
-        """It is whole, whatever follows."""
+        """Close an item that is whole, whatever follows."""
         item = self._named.get((kind, name))
         if item is not None:
             self._done(item)

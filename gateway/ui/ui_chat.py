@@ -113,7 +113,7 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
 
 
 def _options(messages: list[ChatMessage], last: UiMessage | None) -> dict[str, Any]:
-    """Return what the wire must remember: the request's likeness, the asker's id, and a message that goes on."""
+    """Return what the wire must remember: the request's digest, the asker's id, and a message that goes on."""
     options: dict[str, Any] = {
         "asked": sha256(encode_json([messages, None if last is None else last.id])).hexdigest()[:16],
         "before": len(messages),

@@ -1,7 +1,7 @@
 """Owns extending the logs of all messages that a process writes: together, and at most once in a window.
 
 A token by itself costs a wake-up of Redis, of the gateways and of ourselves again; what a few milliseconds bring costs
-one. Who comes after a window without anybody does not wait, so that a slow stream is not slower for it.
+one. Whatever comes after a quiet window is sent at once, so a slow stream is not delayed.
 
 No tasks; at most one timer or callback. Bounded: each message has one extension under way.
 """
@@ -23,7 +23,7 @@ from shared.log.types import Ownership
 log = logging.getLogger(__name__)
 
 MOST_TOGETHER = 32
-"""Messages of one script, which nothing else gets in between of."""
+"""Messages in one script, during which Redis serves nobody else."""
 MOST_BYTES = 65_536
 """Payload bytes after which a script takes no further message."""
 
@@ -61,7 +61,7 @@ class Extender:
         self._speakers: list[Speak] = []
 
     def soon(self, speak: Speak, *, urgent: bool = False) -> None:
-        """Have `speak` asked, once, in the next round, which waits for nothing if this is `urgent`.
+        """Have `speak` called, once, in the next round, which does not wait for the window's end if this is `urgent`.
 
         Its entries are appended if the one before them is the last one, and nothing else is done: no coroutine, no
         second try, no renewed lease. `landed` is told, once and later, whether it went well; unless it did,
@@ -106,7 +106,7 @@ class Extender:
             keys += each.keys
             own = each.own
             args += (own.token, each.last, own.epoch, len(each.payloads), *each.payloads)
-        deadline_s = min([each.deadline_s for each in group])  # who had longer sends again
+        deadline_s = min([each.deadline_s for each in group])  # those with more time send again
         reply = self._link.at_once(script("extend"), tuple(keys), tuple(args), deadline_s=deadline_s)
         if reply is None:
             _tell(group, ())

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 MOST_REFUNDS = 8
 """How often a message may be handed back before that costs it an attempt: more than any rolling restart takes."""
 STOP_GRACE_MS = 300
-"""So long after a stop a reaper looks whether the owner has heard: with a reaper's pause still under a second."""
+"""How long after a stop a reaper checks that the owner has heard: under a second even with the reaper's pause."""
 PAGE = 1000
 """Entries a read asks for at a time."""
 

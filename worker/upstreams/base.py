@@ -80,7 +80,7 @@ def call_headers(ref: MessageRef, attempt: int) -> dict[str, str]:
 
 @runtime_checkable
 class CancelsRuns(Protocol):
-    """What an upstream can do whose runs outlive their connections."""
+    """An upstream whose runs outlive their connections."""
 
     async def cancel_run(self, run_id: str, headers: Mapping[str, str]) -> bool:
         """Have a run end upstream, trying a few times; return whether it is over. Takes some seconds at most."""
@@ -108,7 +108,7 @@ class Sink(Protocol):
 
 
 async def give(sink: Sink, events: Sequence[Event]) -> None:
-    """Have `sink` take `events` and wait for its room; where there is one token after another, do so in place."""
+    """Hand `events` to `sink` and wait while it is full; per-token loops inline this."""
     if events and sink.take(events):
         await sink.room()
 

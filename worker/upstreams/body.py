@@ -11,7 +11,7 @@ Room = Callable[[], Awaitable[None]]
 
 
 class Enough(Exception):
-    """Raised by who takes a body's pieces and has all that it came for."""
+    """Raised by `take` when it needs no more of the body."""
 
 
 class Body(Protocol):

@@ -86,7 +86,7 @@ class ChatCompletions:
             ):
                 yield body
         except EventTooLong:
-            raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
+            raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
         except _BROKEN as error:
             raise from_sdk(error, time.time()) from None
 

@@ -16,7 +16,7 @@ _RATE_WORDS = ("rate_limit", "rate limit", "too many requests", "overloaded", "i
 
 
 def from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
-    """Return the error for an HTTP answer that is none; `now` is Unix time, for dates in Retry-After."""
+    """Return the error for a failed HTTP answer; `now` is Unix time, for dates in Retry-After."""
     wait = retry_after_s(headers, now)
     words = clean(_message(body))
     if status == 429:

@@ -110,7 +110,7 @@ class Responses:
             async with call as response, body_of(response, direct=self.direct_reads) as body:
                 yield body
         except EventTooLong:
-            raise UpstreamError("upstream_error", "The model sent an event beyond any reason.") from None
+            raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
         except _BROKEN as error:
             raise from_sdk(error, time.time()) from None
 

@@ -14,8 +14,8 @@ _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_out
 def responses_body(request: GenerationRequest) -> dict[str, Any]:
     """Return the body: messages as input items, parameters under their Responses names, unknown ones as they are.
 
-    A function is strict here unless it says otherwise, and there only if it says so: a request that did not come in
-    this API's form is taken by the other's rule.
+    In this API a function is strict unless it says otherwise, in Chat Completions only if it says so: a request that
+    did not come in this API's form follows the rule of Chat Completions.
     """
     strict = {} if request.wire == "responses" else {"strict": False}
     nested: dict[str, dict[str, Any]] = {}  # what is one parameter there, and here a field of another

@@ -1,4 +1,5 @@
-"""Owns taking a body's bytes where they arrive: all that knows aiohttp's inside, which has no public way to be told.
+"""Owns reading body bytes as they arrive: the only module that relies on aiohttp's internals, which have no
+public hook.
 
 Where a response is not what it knows, `reader_of` says so and `worker.upstreams.reading` reads as any client would.
 Tasks: none of its own. Bounded by aiohttp's buffer: while nobody pours, the socket is soon read no further.
@@ -62,11 +63,11 @@ class TappedBody:
             if self._reader._waiter is flow:
                 self._reader._waiter = None
             if flow.done() and not flow.cancelled():
-                flow.exception()  # looked at, should we have been cancelled meanwhile
+                flow.exception()  # retrieved, in case we were cancelled meanwhile
 
 
 class _Flow(asyncio.Future["bool | None"]):
-    """Stands where aiohttp's reader has the future of a task that waits for bytes; so it ends or fails as well."""
+    """Stands in for the future with which aiohttp's reader wakes a waiting task, so it hears of an end or failure."""
 
     def __init__(self, take: Take) -> None:
         super().__init__(loop=asyncio.get_running_loop())
