@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
 from shared.ids import MAX_ID_BYTES
+from shared.log.types import Policy
 
 DEEPEST = 64
 """Levels of nesting. Far beyond what models take, far below where a JSON encoder gives up later."""
@@ -77,7 +78,7 @@ class StartBody(Struct, forbid_unknown_fields=True):
         ),
     ] = None
     policy: Annotated[
-        Literal["single", "replace", "parallel"] | None,
+        Policy | None,
         Meta(description="What to do while the chat has a message in flight; null: as the gateway is set."),
     ] = None
     metadata: Annotated[dict[str, Any], Meta(description="Kept with the request, not sent to the model.")] = {}

@@ -15,9 +15,8 @@ from shared.errors import Gone, NotFound, TailraceError
 from shared.ids import MessageRef
 from shared.log.so_far import read_so_far
 from shared.log.types import Meta
-from shared.message import Message, decode_message
+from shared.message import Message, MessageState, decode_message
 
-State = Literal["queued", "running", "done", "failed", "aborted"]
 Phase = Literal["waiting", "generating", "recovering", "stopping", "over"]
 
 CursorText = Annotated[str | None, Describe(description="Where in the log this is; null once the log is not kept.")]
@@ -28,7 +27,7 @@ class MessageStatus(Struct, frozen=True):
 
     chat_id: str
     message_id: str
-    state: State
+    state: MessageState
     phase: Annotated[
         Phase,
         Describe(description="waiting: for its first worker; recovering: for another, after one was lost or left."),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
-from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from shared.log.types import Policy
 from shared.models import Models, load_models
 from shared.settings import SharedSettings
 
@@ -56,7 +56,7 @@ class GatewaySettings(SharedSettings):
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")
     body_deadline_s: float = Field(30.0, gt=0, description="How long a request body may take to arrive.")
 
-    busy_policy: Literal["single", "replace", "parallel"] = Field(
+    busy_policy: Policy = Field(
         "single", description="What a start does while the chat has a message in flight, unless the request says."
     )
     allow_replace: bool = Field(True, description="Whether a request may ask to stop what is in flight and start anew.")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from shared.commands import Commands
 from shared.errors import TailraceError
-from shared.events import encode_json
+from shared.events import TerminalState, encode_json
 from shared.ids import MessageRef, quote
 from shared.jobs import GenerationRequest
 from shared.link import ReplyError
@@ -53,7 +53,7 @@ class Ended(Struct, frozen=True, tag="ended", tag_field="type", omit_defaults=Tr
     chat_id: str
     message_id: str
     at: int
-    state: Literal["done", "failed", "aborted"]
+    state: TerminalState
     needs_action: bool = False
 
 
@@ -105,7 +105,7 @@ class Feed:
         title = title[:LONGEST_TITLE] if isinstance(title, str) else None
         await self._add(ref, Started(ref.chat_id, ref.message_id, int(self._clock()), title))
 
-    async def ended(self, ref: MessageRef, state: Literal["done", "failed", "aborted"], final: bytes) -> None:
+    async def ended(self, ref: MessageRef, state: TerminalState, final: bytes) -> None:
         """Tell that a generation is over; `final` is the stored final message."""
         await self._add(ref, Ended(ref.chat_id, ref.message_id, int(self._clock()), state, needs_action(final)))
 

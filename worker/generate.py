@@ -219,7 +219,7 @@ class Generation:
             return False
         return meta is not None and meta.stop is not None
 
-    async def _end(self, state: Literal["done", "failed", "aborted"], error: ev.Failure | None) -> str:
+    async def _end(self, state: ev.TerminalState, error: ev.Failure | None) -> str:
         usage = self._inlet.spending.known()
         if self._plan.ended is not None:
             state = self._plan.ended

@@ -15,7 +15,6 @@ import msgspec
 from shared import events as ev
 from shared.fold import Delta, fold, part_and_text
 from shared.jobs import GenerationRequest
-from shared.log.ending import EndState
 from shared.log.types import Entry
 from shared.log.usage import Spending
 from shared.message import Message
@@ -44,7 +43,7 @@ class Plan:
     """continue: the text to go on from."""
     upstream_id: str = ""
     """reattach: the upstream's name for the run; restart: a run that must not go on beside the new one."""
-    ended: EndState | None = None
+    ended: ev.TerminalState | None = None
     """The answer is whole and only its end is missing."""
 
     @property
@@ -150,7 +149,7 @@ def _after_reset(events: list[ev.Event]) -> list[ev.Event]:
     return events
 
 
-def _ended(content: Sequence[ev.Event]) -> EndState | None:
+def _ended(content: Sequence[ev.Event]) -> ev.TerminalState | None:
     for event in reversed(content):
         if not isinstance(event, ev.Attempt | ev.UsageSoFar):
             match event:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
 from shared.errors import Unavailable
-from shared.events import End, encode_event
+from shared.events import End, TerminalState, encode_event
 from shared.fold import Fold, fold_in_slices
 from shared.log.types import Ending, Reply
 from shared.message import Message, encode_message
@@ -20,7 +19,7 @@ from worker.sender import NotOurs, Sender
 class Writer(Sender):
     """Writes what it is given to the log of a message that we own, and ends it."""
 
-    async def finish(self, state: Literal["done", "failed", "aborted"], end: End) -> str:
+    async def finish(self, state: TerminalState, end: End) -> str:
         """End the message: what waits, then the end; return the state that stands (a decided one wins).
 
         Sending must have ended. Raises `NotOurs`, or `Unavailable` when Redis stayed away for too long.
@@ -51,7 +50,7 @@ class Writer(Sender):
             raise NotOurs
         return reply
 
-    async def _finish(self, state: Literal["done", "failed", "aborted"], final: bytes, end: bytes) -> Reply:
+    async def _finish(self, state: TerminalState, final: bytes, end: bytes) -> Reply:
         while True:
             before = tuple(self.ledger.unsent(self.acked, None))
             reply = await self._store.finish(self._own, self.acked + 1, Ending(state, final, end, before))

@@ -16,7 +16,6 @@ from gateway.reading import (
     ChatView,
     CursorText,
     MessageView,
-    State,
     chat_stream,
     read_chat,
     read_message,
@@ -40,6 +39,7 @@ from gateway.stop import StopState, stop
 from shared.errors import Gone, Unavailable
 from shared.ids import MAX_ID_BYTES
 from shared.jobs import GenerationRequest
+from shared.message import MessageState
 
 CHAT = "/chats/{chat_id}"
 MESSAGES = f"{CHAT}/messages"
@@ -52,7 +52,7 @@ class StartedAnswer(Struct, frozen=True):
     chat_id: str
     message_id: str
     cursor: CursorText
-    state: State
+    state: MessageState
     stream_url: str
 
 

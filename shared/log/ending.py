@@ -17,8 +17,6 @@ from shared.message import Message, encode_message
 from shared.orphans import have_cancelled, run_left_behind
 from shared.outline import outline_of
 
-EndState = Literal["done", "failed", "aborted"]
-
 FAILOVER_WINDOW_MS = 30_000
 """How long an ended message is looked at once more, in case a failover loses its end."""
 
@@ -37,7 +35,7 @@ def make_ending(
     return Ending(end.state, encode_message(final), ev.encode_event(end), before)
 
 
-def last_words(state: EndState, error: ev.Failure | None) -> list[ev.ContentEvent]:
+def last_words(state: ev.TerminalState, error: ev.Failure | None) -> list[ev.ContentEvent]:
     """Return the content event that says how an unfinished answer ended."""
     if state == "aborted":
         return [ev.Abort()]

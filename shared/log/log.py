@@ -14,6 +14,7 @@ from typing import Any, cast
 from shared.commands import Arg, Commands
 from shared.cursor import Cursor
 from shared.errors import TailraceError, Unavailable
+from shared.events import TerminalState
 from shared.ids import MessageRef
 from shared.link import ReplyError
 from shared.log.appointments import Appointments
@@ -28,7 +29,6 @@ from shared.log.types import (
     Claimed,
     Created,
     Ending,
-    EndState,
     Entry,
     Exists,
     Meta,
@@ -52,7 +52,7 @@ STOP_GRACE_MS = 300
 PAGE = 1000
 """Entries a read asks for at a time."""
 
-OnEnd = Callable[[MessageRef, EndState, bytes], Awaitable[None]]
+OnEnd = Callable[[MessageRef, TerminalState, bytes], Awaitable[None]]
 """Told of an end that this process has written: which message, how it ended, its stored final message."""
 
 
@@ -358,7 +358,7 @@ class Log(Appointments):
         if self._on_end is not None and reply.status == "ok" and reply.state != "deleted":
             # An earlier decision stands in the place of this ending, and its final message may be another.
             stored = ending.final if reply.state == ending.state else await self.final(ref)
-            await self._on_end(ref, cast(EndState, reply.state), stored or ending.final)
+            await self._on_end(ref, cast(TerminalState, reply.state), stored or ending.final)
 
     async def _replicate(self, ref: MessageRef) -> None:
         if self._replicas:

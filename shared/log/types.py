@@ -9,12 +9,11 @@ from typing import Literal
 from msgspec import Struct
 
 from shared.cursor import Cursor
-from shared.events import Event, decode_event
+from shared.events import Event, TerminalState, decode_event
 from shared.ids import MessageRef
 
 Policy = Literal["single", "replace", "parallel"]
 MetaState = Literal["queued", "running", "done", "failed", "aborted", "deleted"]
-EndState = Literal["done", "failed", "aborted"]
 TERMINAL: frozenset[str] = frozenset(("done", "failed", "aborted", "deleted"))
 
 
@@ -199,7 +198,7 @@ class StopReply:
 class Ending:
     """How a message ends: all that FINISH, DECIDE and FORCE write."""
 
-    state: Literal["done", "failed", "aborted"]
+    state: TerminalState
     final: bytes
     end: bytes
     before: tuple[bytes, ...] = field(default=())

@@ -8,13 +8,12 @@ import httpx
 import msgspec
 
 from gateway.access.principal import LOCAL
-from gateway.reading import State
 from shared.fold import fold
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import TERMINAL
-from shared.message import Message
+from shared.message import Message, MessageState
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, running, started
 from tests.support.log import run_out
@@ -128,4 +127,4 @@ async def test_active_lists_over_all_chats_and_forgets_what_is_over(
 
 
 def test_the_states_a_reader_can_meet_are_the_declared_ones() -> None:
-    assert set(get_args(State)) == {"queued", "running"} | (TERMINAL - {"deleted"})
+    assert set(get_args(MessageState)) == {"queued", "running"} | (TERMINAL - {"deleted"})
