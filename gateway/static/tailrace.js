@@ -129,19 +129,20 @@ export async function* follow(url, options = {}) {
 }
 
 /**
- * Return a fetch that mends event streams: after a cut it goes on with GET {api}/{chat id}/stream and Last-Event-ID,
- * and passes on whole events only, once each. Options: fetch, streamUrl(url, init), onState, stallMs, and
- * headers (an object or an async function) in place of the first request's, whose token may be over by then.
+ * Return a fetch that mends event streams: after a cut it goes on with GET {api}/{chat id}/stream and Last-Event-ID (by
+ * run id until an id has come), and passes on whole events only, once each. Options: fetch, streamUrl(url, init, run),
+ * onState, stallMs, headers (an object or an async function) in place of the first request's, whose token may be over.
  */
 export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStream, headers, ...options } = {}) {
   return async (input, init = {}) => {
     const first = await fetch(input, init);
     const url = /event-stream/.test(first.headers.get('content-type')) && streamUrl(String(input), init);
     if (!url || !first.ok) return first;
-    let [last, answers] = [-1, [first]];
+    const run = streamUrl(String(input), init, first.headers.get('x-workflow-run-id')); // without what was sent
+    let [last, answers, told] = [-1, [first], { ...init, ...(headers && { headers }) }];
     const over = new AbortController();
     init.signal?.addEventListener('abort', () => over.abort(init.signal.reason));
-    const open = (after, signal) => answers.pop() ?? get(fetch, url, { ...init, ...(headers && { headers }) }, after, signal);
+    const open = (after, signal) => answers.pop() ?? get(fetch, after ? url : run, told, after, signal);
     const decode = (event) => {
       const number = Number(event.id?.split(':')[1] ?? Infinity);
       if (number <= last) throw refused(200, 'began_anew', 'what was said is void: resume the chat');
@@ -156,10 +157,11 @@ export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStrea
   };
 }
 
-function chatStream(url, { method = 'GET', body }) {
+function chatStream(url, { method = 'GET', body }, run) {
   if (method === 'GET') return url;
-  const { id } = JSON.parse(body);
-  return id && url.replace(/\/?(\?.*)?$/, (_, query = '') => `/${encodeURIComponent(id)}/stream${query}`);
+  const id = run || JSON.parse(body).id;
+  const asked = (query) => (run ? `?startIndex=0${query.replace('?', '&')}` : query);
+  return id && url.replace(/\/?(\?.*)?$/, (_, query = '') => `/${encodeURIComponent(id)}/stream${asked(query)}`);
 }
 
 /** Return a fetch for `follow` that carries all streams over one WebSocket. Options: protocols, ticket (async). */

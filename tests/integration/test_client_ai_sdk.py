@@ -348,6 +348,30 @@ async def test_an_agent_that_answered_its_own_call_is_not_asked_again(
     assert state["traffic"]["asked"] == 1
 
 
+@VERSIONS
+async def test_our_fetch_mends_a_message_that_goes_on_before_its_first_event(
+    stage: Stage, proxy: FaultProxy, version: int
+) -> None:
+    """The sender has the call, which a replay of the whole message would show once more."""
+    prompt = "How is the weather there? [[tokens=40 rate=300 reasoning=0]]"
+    body = {"tools": [WEATHER], "tool_choice": "required"}
+    how: dict[str, Any] = {"automatic": True, "mending": True, "path": "/api/chat?x=1"}
+    async with Client(stage, proxy, version, f"mended/tool/{version}", body=body, **how) as chat:
+        await chat.send(prompt)
+        call = (await chat.state())["messages"][1]["parts"][-1]
+        proxy.plan(Fault(match=b"POST /api/chat", cut_after=1, of=b"retry: "))
+        proxy.plan(*(Fault(match=GET, cut_after=n, of=what) for n, what in ((1, b"retry: "), (3, b"data: "))))
+        await chat.ask(
+            "toolOutput", args=[{"tool": "weather", "toolCallId": call["toolCallId"], "output": {"sky": "grey"}}]
+        )
+        state = await chat.ready(2)
+        assert_whole(state, _after_tool(prompt, call))
+        assert kinds(state["messages"][1]) == ["step-start", "tool-weather", "step-start", "text"]
+        assert sum("toolCall" in what for what in state["seen"]) == 1
+    asked = [line.split(" ")[1].rpartition("/")[2] for line in proxy.requests[-3:]]
+    assert asked == ["stream?startIndex=0&x=1", "stream?startIndex=0&x=1", "stream?x=1"]
+
+
 def _after_tool(prompt: str, call: dict[str, Any]) -> str:
     function = {"name": "weather", "arguments": "{}"}
     return full_text([
