@@ -83,13 +83,16 @@ async def load(services: Services, who: Principal, response_id: str) -> tuple[Ge
 
 
 async def earlier_messages(services: Services, who: Principal, response_id: str) -> list[Json]:
-    """Return the conversation up to and including that response, without its instructions."""
+    """Return the conversation up to and including that response, without its instructions.
+
+    Raise `ApiError` (400): it is a parameter that is wrong, not the path. Clients tell by the code that it is unknown.
+    """
     param = "previous_response_id"
     try:
         request, message = await load(services, who, response_id)
     except ApiError as error:
         code = error.public_code or "previous_response_not_found"
-        raise ApiError(error.status, f"Previous response: {error}", code=code, param=param) from None
+        raise ApiError(400, f"Previous response: {error}", code=code, param=param) from None
     if message.state == "failed":
         raise ApiError(400, "The previous response failed.", code="previous_response_failed", param=param)
     return [*own_messages(request), *_answer(message, options_of(request))]

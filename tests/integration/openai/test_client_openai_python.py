@@ -281,8 +281,9 @@ async def test_a_chain_over_two_gateways(road: ClientRoad) -> None:
         assert two.output_text == full_text([*told, *say("And? [[tokens=7 rate=0]]")])
         assert len(items.data) == 3
         await second.responses.delete(one.id)
-        with pytest.raises(openai.NotFoundError):
+        with pytest.raises(openai.BadRequestError) as caught:
             await first.responses.create(model="scripted", input="x", previous_response_id=one.id)
+        assert caught.value.code == "previous_response_not_found"
         assert (await first.responses.retrieve(two.id)).status == "completed"
 
 

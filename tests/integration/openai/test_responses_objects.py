@@ -329,9 +329,9 @@ async def test_a_response_that_is_not_stored_is_forgotten_once_it_was_delivered(
         await wait_until(forgotten)
         with pytest.raises(openai.NotFoundError):
             await client_of_gateway.responses.retrieve(worker.ref.message_id)
-        with pytest.raises(openai.NotFoundError) as caught:
+        with pytest.raises(openai.BadRequestError) as unknown:
             await start(client_of_gateway, previous_response_id=worker.ref.message_id)
-        assert caught.value.param == "previous_response_id"
+        assert (unknown.value.code, unknown.value.param) == ("previous_response_not_found", "previous_response_id")
 
         async def told(worker: Worker = worker) -> bool:
             lines = await gateway.services.feed.read(worker.ref.tenant, None) or []
@@ -390,11 +390,13 @@ async def test_somebody_elses_response_is_like_one_that_does_not_exist(make_gate
             )  # fmt: skip
             said = []
             for ask in asks:
-                with pytest.raises(openai.NotFoundError) as caught:
+                with pytest.raises((openai.NotFoundError, openai.BadRequestError)) as caught:
                     await ask
-                said.append(str(caught.value.body).replace(name, "NAME").replace(name.removeprefix("resp_"), "NAME"))
+                body = str(caught.value.body).replace(name, "NAME").replace(name.removeprefix("resp_"), "NAME")
+                said.append((caught.value.status_code, body))
             answers.append(said)
         assert answers[0] == answers[1]
+        assert [status for status, _ in answers[0]] == [404] * 5 + [400, 404]
         assert (await ann.responses.retrieve(mine)).status == "completed"
 
 
