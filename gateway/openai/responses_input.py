@@ -57,12 +57,15 @@ class InputReader:
         self._references = 0
 
     async def read(self, earlier: list[Json], instructions: str | None, given: str | list[Json]) -> list[Json]:
-        """Return the whole conversation; raise `ApiError` for what cannot be said upstream."""
+        """Return the whole conversation; raise `ApiError` for what cannot be said upstream or is no message at all."""
         opening = [] if instructions is None else [{"role": "system", "content": instructions}]
         conversation = Conversation([*opening, *earlier])
         items = [{"role": "user", "content": given}] if isinstance(given, str) else given
         for at, item in enumerate(items):
             await self._item(conversation, item, f"input[{at}]")
+        if len(conversation.messages) == len(opening):
+            message = "Invalid 'input': nothing in it to answer. Expected one message or more."
+            raise ApiError(400, message, code="empty_array", param="input")
         check_messages(conversation.messages)
         return conversation.messages
 

@@ -284,6 +284,20 @@ async def test_a_stopped_response_can_be_gone_on_from_and_a_failed_or_unfinished
     assert (caught.value.code, caught.value.param) == ("previous_response_failed", "previous_response_id")
 
 
+@pytest.mark.parametrize("given", [[], [{"type": "reasoning", "id": "rs_1", "summary": []}]])
+async def test_input_without_a_message_is_refused_unless_something_went_before(
+    client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log, given: Any
+) -> None:
+    """As OpenAI does: instructions alone are nothing to answer."""
+    for more in ({}, {"instructions": "Be brief."}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await start(client_of_gateway, input=given, **more)
+        assert (caught.value.code, caught.value.param) == ("empty_array", "input")
+    before = await finished(client_of_gateway, take, "Locks.")
+    following = await take(await start(client_of_gateway, input=given, previous_response_id=before))
+    assert await sent(log, following) == [("user", ASK), ("assistant", "Locks.")]
+
+
 async def test_a_chain_does_not_grow_beyond_what_a_request_may_be(make_gateway: MakeGateway, take: Take) -> None:
     async with make_gateway(max_body_bytes=3000) as live, sdk(live.url) as client:
         name = await finished(client, take, "y" * 1000, input="x" * 1000)
