@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.errors import TABLE, Rule, Shape
+from gateway.protocols.openai_common import error_type, failure_status
 from shared.errors import TailraceError
 from shared.events import Failure, encode_json
 
@@ -61,25 +62,9 @@ class ApiError(TailraceError):
         self.headers = dict(headers or {})
 
 
-GENERATION_STATUS = {
-    "upstream_rejected": 400,
-    "model_not_found": 404,
-    "output_limit": 422,
-    "aborted": 409,
-    "upstream_rate_limited": 429,
-    "upstream_error": 502,
-    "upstream_interrupted": 502,
-    "agent_error": 500,
-    "queue_timeout": 503,
-    "storage_full": 503,
-    "upstream_timeout": 504,
-    "deadline_exceeded": 504,
-}
-
-
 def generation_error(failure: Failure, headers: Mapping[str, str]) -> ApiError:
     """Return the answer to a request whose message failed. It was paid for: no SDK shall ask for it again by itself."""
-    status = GENERATION_STATUS.get(failure.code, 500)
+    status = failure_status(failure)
     # Nothing was generated for one that no worker took.
     retry = failure.code == "queue_timeout"
     return ApiError(status, failure.message, code=failure.code, should_retry=retry, headers=headers)
@@ -104,7 +89,7 @@ def _response(error: TailraceError, rule: Rule, code: str | None, headers: Mappi
     status = _STATUS.get(error.code, rule.status)
     message = rule.say or str(error) or HTTPStatus(status).phrase
     param = error.param if isinstance(error, ApiError) else _PARAM.get(error.code)
-    body = OpenAIError(OpenAIErrorBody(message, _kind(status), param, code))
+    body = OpenAIError(OpenAIErrorBody(message, error_type(status), param, code))
     response = Response(encode_json(body), status, {"cache-control": "no-store", **headers}, "application/json")
     if rule.retry_after_s is not None:
         response.headers["retry-after"] = str(rule.retry_after_s)
@@ -113,12 +98,6 @@ def _response(error: TailraceError, rule: Rule, code: str | None, headers: Mappi
     if status == 401:
         response.headers["www-authenticate"] = "Bearer"
     return response
-
-
-def _kind(status: int) -> str:
-    if status == 429:
-        return "rate_limit_error"
-    return "server_error" if status >= 500 else "invalid_request_error"
 
 
 OPENAI = Shape(answer, answer_http)

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 
 from gateway.protocols.base import LastBlock, Wire
 from gateway.protocols.chat_object import Annotation, ChatOptions, chat_reason, chat_usage, cite
-from gateway.protocols.openai_common import RESTARTED, STOPPED, UNFINISHED, UNTOLD, arguments_text, read_options
+from gateway.protocols.openai_common import (
+    RESTARTED,
+    STOPPED,
+    UNFINISHED,
+    UNTOLD,
+    arguments_text,
+    error_type,
+    failure_status,
+    read_options,
+)
 from shared import events as ev
 from shared.events import Failure, encode_json
 from shared.log.types import Entry
@@ -24,7 +33,8 @@ DONE = b"data: [DONE]\n\n"
 
 def error_chunk(failure: Failure) -> bytes:
     """Return the chunk on which both SDKs raise."""
-    error = {"message": failure.message, "type": "server_error", "param": None, "code": failure.code}
+    kind = error_type(failure_status(failure))
+    error = {"message": failure.message, "type": kind, "param": None, "code": failure.code}
     return b"data: " + encode_json({"error": error}) + b"\n\n"
 
 

@@ -26,6 +26,34 @@ STOPPED = Failure("aborted", "The answer was stopped on request.")
 UNFINISHED = Failure("upstream_error", "The model ended its answer with an error.")
 UNTOLD = Failure("internal_error", "The answer failed.")
 
+GENERATION_STATUS = {
+    "upstream_rejected": 400,
+    "model_not_found": 404,
+    "output_limit": 422,
+    "aborted": 409,
+    "upstream_rate_limited": 429,
+    "upstream_error": 502,
+    "upstream_interrupted": 502,
+    "agent_error": 500,
+    "queue_timeout": 503,
+    "storage_full": 503,
+    "upstream_timeout": 504,
+    "deadline_exceeded": 504,
+}
+"""The status of an answer that is not streamed, 500 for any other code; an error's type goes by it on streams too."""
+
+
+def failure_status(failure: Failure) -> int:
+    """Return the HTTP status that a failure is, or would be if nothing had been sent yet."""
+    return GENERATION_STATUS.get(failure.code, 500)
+
+
+def error_type(status: int) -> str:
+    """Return the `type` of an error of that status."""
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
 
 def read_options(raw: dict[str, Any], kind: type[T]) -> T:
     """Return a wire's options as `created` holds them; what another release wrote differently counts as not given."""

@@ -7,7 +7,8 @@ from collections import Counter
 import msgspec
 
 from gateway.errors import TABLE, ErrorAnswer
-from gateway.openai.openai_errors import GENERATION_STATUS, OpenAIError
+from gateway.openai.openai_errors import OpenAIError
+from gateway.protocols.openai_common import GENERATION_STATUS
 from tests.fuzz.rig import ALICE, CANARY
 from tests.fuzz.wire import Answer
 

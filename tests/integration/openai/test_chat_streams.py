@@ -32,22 +32,28 @@ async def ask(client: openai.AsyncOpenAI, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("state", "error", "code"),
-    [("failed", ev.Failure("upstream_interrupted", "It broke."), "upstream_interrupted"), ("aborted", None, "aborted")],
+    ("state", "code", "kind"),
+    [
+        ("failed", "upstream_interrupted", "server_error"),
+        ("failed", "upstream_rejected", "invalid_request_error"),
+        ("failed", "upstream_rate_limited", "rate_limit_error"),
+        ("aborted", "aborted", "invalid_request_error"),
+    ],
 )
 async def test_a_stream_that_does_not_end_well_raises(
-    client_of_gateway: openai.AsyncOpenAI, take: Take, state: str, error: ev.Failure | None, code: str
+    client_of_gateway: openai.AsyncOpenAI, take: Take, state: str, code: str, kind: str
 ) -> None:
+    """With the type that the answer would have had if it were not streamed."""
     stream = await ask(client_of_gateway)
     live = Collector(stream)
     worker = await take(stream.response.headers["x-response-id"])
     await worker.say("Half")
     await live.until(2)
-    await worker.end(state, error)
+    await worker.end(state, ev.Failure(code, "It broke.") if state == "failed" else None)
     await live.over()
     assert live.text == "Half"
     assert isinstance(live.error, openai.APIError)
-    assert live.error.code == code
+    assert (live.error.code, live.error.type) == (code, kind)
 
 
 async def test_who_has_void_text_is_told_and_a_repetition_gets_the_fresh_attempt(

@@ -7,7 +7,8 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from gateway.openai.openai_errors import GENERATION_STATUS, ApiError, answer, answer_http, generation_error
+from gateway.openai.openai_errors import ApiError, answer, answer_http, generation_error
+from gateway.protocols.openai_common import GENERATION_STATUS
 from shared.errors import GENERATION_CODES, TailraceError
 from shared.events import Failure
 from tests.unit.gateway.test_errors import all_errors, make
