@@ -199,11 +199,15 @@ class Usage(Struct, frozen=True):
         )
 
 
-class Failure(Struct, frozen=True):
-    """Why a message failed: a code of `shared.errors.GENERATION_CODES` and a sentence for people."""
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """Why a message failed: a code of `shared.errors.GENERATION_CODES` and a sentence for people.
+
+    upstream_code: the model's own code, where it is one of the few that clients of its API act upon.
+    """
 
     code: str
     message: str
+    upstream_code: str | None = None
 
 
 class _Control(Struct, frozen=True, tag_field="type", omit_defaults=True):

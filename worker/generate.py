@@ -254,7 +254,7 @@ class Generation:
             case None:
                 return None
             case UpstreamError():
-                return ev.Failure(error.code, str(error))
+                return ev.Failure(error.code, str(error), error.upstream_code)
             case AgentFailed():
                 return failure("agent_error", str(error))
             case OutputLimit():

@@ -76,7 +76,8 @@ def _refuse(entry: Entry, request: Request, strike: Strike) -> None:
         status = directives.status
     if status is not None:
         message = _MESSAGES.get(status, f"The scripted model was told to answer {status}.")
-        raise Refused(status, message, retry_after=directives.retry_after, form=directives.error_body)
+        form, code = directives.error_body, directives.error_code
+        raise Refused(status, message, code=code, retry_after=directives.retry_after, form=form)
     if directives.reject_prefill and request.conversation.prefill is not None:
         message = "scripted does not support assistant message prefill: end the conversation with a user message."
         raise Refused(400, message, param="messages")

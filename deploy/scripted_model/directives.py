@@ -39,6 +39,7 @@ class Directives:
     status: int | None = None  # answer with this HTTP status instead
     retry_after: float | None = None  # seconds, sent with `status`
     error_body: str = "openai"  # form of the body sent with `status`: openai, detail or text
+    error_code: str | None = None  # in that body, in place of the usual one
     times: int | None = None  # only the first so many calls of this key get `status`
     faults: Faults = field(default=NO_FAULTS)
     fault_times: int | None = None  # only the first so many calls of this key get `faults`
@@ -139,6 +140,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str], Value]]] = {
     "tool": ("tool", _integer(0, 8)),
     "status": ("status", _integer(300, 599)),
     "retry_after": ("retry_after", _number(86_400)),
+    "error_code": ("error_code", str),
     "error_body": ("error_body", _one_of("openai", "detail", "text")),
     "times": ("times", _integer(0, MAX_TOKENS)),
     "fault": ("faults", parse_faults),

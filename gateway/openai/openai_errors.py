@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.errors import TABLE, Rule, Shape
-from gateway.protocols.openai_common import error_type, failure_status
+from gateway.protocols.openai_common import error_type, failure_code, failure_status
 from shared.errors import TailraceError
 from shared.events import Failure, encode_json
 
@@ -67,7 +67,7 @@ def generation_error(failure: Failure, headers: Mapping[str, str]) -> ApiError:
     status = failure_status(failure)
     # Nothing was generated for one that no worker took.
     retry = failure.code == "queue_timeout"
-    return ApiError(status, failure.message, code=failure.code, should_retry=retry, headers=headers)
+    return ApiError(status, failure.message, code=failure_code(failure), should_retry=retry, headers=headers)
 
 
 def answer(error: TailraceError) -> Response:

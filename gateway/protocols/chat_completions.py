@@ -21,6 +21,7 @@ from gateway.protocols.openai_common import (
     UNTOLD,
     arguments_text,
     error_type,
+    failure_code,
     failure_status,
     read_options,
 )
@@ -34,7 +35,7 @@ DONE = b"data: [DONE]\n\n"
 def error_chunk(failure: Failure) -> bytes:
     """Return the chunk on which both SDKs raise."""
     kind = error_type(failure_status(failure))
-    error = {"message": failure.message, "type": kind, "param": None, "code": failure.code}
+    error = {"message": failure.message, "type": kind, "param": None, "code": failure_code(failure)}
     return b"data: " + encode_json({"error": error}) + b"\n\n"
 
 

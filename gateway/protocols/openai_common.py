@@ -48,6 +48,11 @@ def failure_status(failure: Failure) -> int:
     return GENERATION_STATUS.get(failure.code, 500)
 
 
+def failure_code(failure: Failure) -> str:
+    """Return the code that clients of these wires are told: the model's own where it is kept, as if they asked it."""
+    return failure.upstream_code or failure.code
+
+
 def error_type(status: int) -> str:
     """Return the `type` of an error of that status."""
     if status == 429:

@@ -19,7 +19,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.protocols.base import LastBlock, Wire
-from gateway.protocols.openai_common import RESTARTED, UNTOLD, arguments_text, error_type, failure_status, read_options
+from gateway.protocols.openai_common import (
+    RESTARTED,
+    UNTOLD,
+    arguments_text,
+    error_type,
+    failure_code,
+    failure_status,
+    read_options,
+)
 from gateway.protocols.responses_items import OpenItem, make_item
 from gateway.protocols.responses_object import (
     Identity,
@@ -151,9 +159,9 @@ class ResponsesEncoder:
 
     def _error(self, failure: Failure) -> None:
         """Say it in both forms: one SDK raises for the nested one, the other for the event's name."""
-        kind = error_type(failure_status(failure))
-        error = {"type": kind, "code": failure.code, "message": failure.message, "param": None}
-        self._say("error", code=failure.code, message=failure.message, param=None, error=error)
+        kind, code = error_type(failure_status(failure)), failure_code(failure)
+        error = {"type": kind, "code": code, "message": failure.message, "param": None}
+        self._say("error", code=code, message=failure.message, param=None, error=error)
 
     def _say(self, kind: str, **fields: Any) -> None:
         data = encode_json({"type": kind, "sequence_number": self._number, **fields})

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from gateway.protocols.openai_common import failure_of, part_arguments
+from gateway.protocols.openai_common import failure_code, failure_of, part_arguments
 from shared.events import Failure, Usage
 from shared.message import Message, Part, ReasoningPart, SourceUrlPart, StepPart, TextPart, ToolPart
 
@@ -133,6 +133,13 @@ class Incomplete(Struct, frozen=True):
     reason: str
 
 
+class ResponseError(Struct, frozen=True):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
 class ResponseObject(Struct, frozen=True):
     """A response."""
 
@@ -140,7 +147,7 @@ class ResponseObject(Struct, frozen=True):
     created_at: int
     status: ResponseStatus
     background: bool
-    error: Failure | None
+    error: ResponseError | None
     incomplete_details: Incomplete | None
     instructions: str | None
     max_output_tokens: int | None
@@ -201,13 +208,13 @@ def outcome_of(message: Message) -> Outcome:
 
 def build(identity: Identity, outcome: Outcome, output: list[Item], usage: Usage | None) -> ResponseObject:
     """Put a Response object together."""
-    options = identity.options
+    options, failure = identity.options, outcome.error
     return ResponseObject(
         id=identity.id,
         created_at=identity.created_at,
         status=outcome.status,
         background=options.background,
-        error=outcome.error,
+        error=None if failure is None else ResponseError(failure_code(failure), failure.message),
         incomplete_details=None if outcome.incomplete is None else Incomplete(outcome.incomplete),
         instructions=options.instructions,
         max_output_tokens=options.max_output_tokens,

@@ -141,6 +141,15 @@ async def test_a_refused_request_fails_at_once(kit: Kit) -> None:
     assert len(await kit.calls(ref)) == 1
 
 
+async def test_a_code_of_the_models_is_kept_beside_ours(kit: Kit) -> None:
+    for said, kept in (("content_filter", "content_filter"), ("cluster-7", None)):
+        ref = await kit.send(f"[[status=400 error_code={said}]] x")
+        error = (await kit.ended(ref, within_s=3.0)).error
+        assert error is not None
+        assert (error.code, error.upstream_code) == ("upstream_rejected", kept)
+        assert said not in error.message
+
+
 async def test_silence_ends_with_its_deadline(kit: Kit) -> None:
     before = await kit.send("[[fault=hang@0]] x", "impatient")
     after = await kit.send("[[rate=0 fault=hang@10 reasoning=0]] y", "impatient")

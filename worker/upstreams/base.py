@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class UpstreamError(Exception):
-    """Raised by an upstream that cannot go on. `code` is one of `GENERATION_CODES`; the text is fit for viewers."""
+    """Raised by an upstream that cannot go on. `code` is one of `GENERATION_CODES`; the text is fit for viewers.
+
+    upstream_code: as `Failure` has it; fit for viewers too.
+    """
 
     def __init__(
         self,
@@ -29,9 +32,11 @@ class UpstreamError(Exception):
         retryable: bool = False,
         status: int | None = None,
         retry_after_s: float | None = None,
+        upstream_code: str | None = None,
     ) -> None:
         super().__init__(message or GENERATION_CODES[code])
         self.code = code
+        self.upstream_code = upstream_code
         self.retryable = retryable
         self.status = status
         self.retry_after_s = retry_after_s

@@ -12,11 +12,19 @@ from worker.upstreams.base import UpstreamError, clean
 
 _PASSING = frozenset((408, 409, 425, 429))
 """4xx answers that a repeated call may get past."""
+_TOLD = frozenset(("context_length_exceeded", "content_filter", "content_policy_violation", "insufficient_quota"))
+"""Codes that clients act upon. Any other stays here: it may say who serves the model, and how."""
 _RATE_WORDS = ("rate_limit", "rate limit", "too many requests", "overloaded", "insufficient_quota_per_minute")
 
 
 def from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
     """Return the error for a failed HTTP answer; `now` is Unix time, for dates in Retry-After."""
+    error = _from_status(status, body, headers, now)
+    error.upstream_code = _told(body)
+    return error
+
+
+def _from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
     wait = retry_after_s(headers, now)
     words = clean(_message(body))
     if status == 429:
@@ -48,6 +56,12 @@ def from_sdk(error: Exception, now: float) -> UpstreamError:
 
 def from_event(error: object) -> UpstreamError:
     """Return the error for an error object (or string, or anything) that came inside a stream."""
+    read = _from_event(error)
+    read.upstream_code = _told(error)
+    return read
+
+
+def _from_event(error: object) -> UpstreamError:
     status = _status(error)
     words = clean(_message(error))
     text = _message(error).lower() + _field(error, "type").lower() + _field(error, "code").lower()
@@ -96,6 +110,11 @@ def _message(error: object) -> str:
     if isinstance(error, list) and error:
         return _message(error[0])
     return ""
+
+
+def _told(error: object) -> str | None:
+    code = _field(error, "code")
+    return code if code in _TOLD else None
 
 
 def _field(error: object, name: str) -> str:

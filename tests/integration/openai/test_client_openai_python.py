@@ -156,6 +156,31 @@ async def test_a_failure_of_the_model_is_not_repeated_by_the_sdk(
     assert len(await road.calls(key)) == 2 * calls
 
 
+@pytest.mark.parametrize("model", ["scripted", "over-responses"])
+async def test_a_code_of_the_models_that_clients_act_upon_reaches_them(road: ClientRoad, model: str) -> None:
+    """On both wires, streamed or not; any other of its codes stays with us."""
+    for said, told in (("context_length_exceeded", "context_length_exceeded"), ("cluster-7", "upstream_rejected")):
+        prompt = f"Long [[status=400 error_code={said}]]"
+        async with road.sdk() as client:
+            for ask in (
+                client.chat.completions.create(model=model, messages=say(prompt)),
+                client.responses.create(model=model, input=prompt),
+            ):
+                with pytest.raises(openai.BadRequestError) as refused:
+                    await ask
+                assert (refused.value.code, refused.value.type) == (told, "invalid_request_error")
+            with pytest.raises(openai.APIError) as broken:
+                async for _ in await client.chat.completions.create(model=model, messages=say(prompt), stream=True):
+                    pass
+            assert (broken.value.code, broken.value.type) == (told, "invalid_request_error")
+            stream = await client.responses.create(model=model, input=prompt, stream=True)
+            last = [event async for event in stream][-1]
+            assert last.type == "response.failed"
+            assert last.response.to_dict()["error"].keys() == {"code", "message"}
+            assert last.response.error is not None
+            assert last.response.error.code == told
+
+
 async def test_a_failure_in_mid_stream_raises_with_its_code(road: ClientRoad) -> None:
     prompt = "Dams [[rate=0 fault=eof@9 key=mid]]"
     async with road.sdk() as client:

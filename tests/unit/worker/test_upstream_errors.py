@@ -10,7 +10,7 @@ import pytest
 
 from shared.logs import JsonLines
 from worker.upstreams.base import clean
-from worker.upstreams.failures import from_event, retry_after_s
+from worker.upstreams.failures import from_event, from_status, retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,22 @@ def test_retry_after_in_every_form(headers: dict[str, str], expected: float | No
 )
 def test_errors_inside_a_stream_in_every_shape(error: object, code: str) -> None:
     assert from_event(error).code == code
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("context_length_exceeded", "context_length_exceeded"), ("content_filter", "content_filter"),
+        ("insufficient_quota", "insufficient_quota"), ("internal-cluster-7", None), (None, None), (400, None),
+        (["content_filter"], None),
+    ],
+)  # fmt: skip
+def test_only_codes_that_clients_act_upon_are_told(said: object, told: str | None) -> None:
+    body = {"message": "x", "type": "invalid_request_error", "code": said}
+    assert from_event(body).upstream_code == told
+    for status in (400, 429, 500):
+        assert from_status(status, body, {}, 0.0).upstream_code == told
+    assert from_status(400, "content_filter", {}, 0.0).upstream_code is None
 
 
 def test_a_logged_exception_shows_where_but_never_what_it_said() -> None:
