@@ -47,21 +47,10 @@ class Viewer:
     """One connection's place in one message."""
 
     __slots__ = (
-        *("_at", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
-        *(
-            "_pages",
-            "_pending",
-            "_pending_bytes",
-            "_restoring_s",
-            "_seat",
-            "_sending",
-            "_sink",
-            "_skip",
-            "_stall",
-            "_stop",
-            "_tail",
-        ),
-        *("_vanished_at", "_written", "bound", "break_at", "encoder", "live", "on_rouse", "wire"),
+        *("_at", "_behind", "_line", "_loop", "_ordinal", "_over", "_page_entries"),
+        *("_pages", "_pending", "_pending_bytes", "_restoring_s", "_seat", "_sending", "_sink"),
+        *("_skip", "_stall", "_stop", "_tail", "_vanished_at", "_written"),
+        *("bound", "break_at", "encoder", "live", "on_rouse", "wire"),
     )
 
     def __init__(
@@ -92,6 +81,8 @@ class Viewer:
         self._pages = pages
         self._sink = sink
         self._skip = skip
+        self._behind: Cursor | None = None
+        """The last of the entries that a replay goes over in silence, until that has come to it."""
         self._page_entries = FIRST_PAGE
         self._ordinal = 0
         self.bound = buffer_bytes
@@ -226,7 +217,8 @@ class Viewer:
         self._leave_live()
         if not self.wire.stateless:
             # the live encoder is everybody's and stands further on: replay to where we were, silently
-            self._at, self._skip, self._ordinal = b"", self._ordinal, 0
+            self._behind = self.cursor or self._behind
+            self._at, self._skip, self._ordinal = b"", max(self._skip, self._ordinal), 0
             self.encoder = self.wire.make()
         self._rouse()
 
@@ -300,6 +292,8 @@ class Viewer:
         page = await self._next_page()
         if page is None:
             return
+        if self._is_of_another(page):
+            return self.stop("broken")  # the number of events that it has names nothing there
         have = 0 if self.cursor is None else 1
         fresh = page.entries[have:]
         batch = None
@@ -343,6 +337,13 @@ class Viewer:
             await self._replay()
             return None
         return page
+
+    def _is_of_another(self, page: Page) -> bool:
+        """Whether the log of which this is a page is without what we had of it when we fell behind."""
+        behind = self._behind
+        if behind is not None and any(entry.cursor == behind for entry in page.entries):
+            self._behind = behind = None
+        return behind is not None and not (page.full and page.entries[-1].cursor < behind)
 
     def _encode(self, fresh: list[Entry]) -> Batch:
         """Return the entries as a batch, without the events that are to be skipped; those count as handed over."""
