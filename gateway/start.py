@@ -206,7 +206,7 @@ async def _announce(services: Services, who: Principal, ref: MessageRef, request
     )
     for error in done:
         if isinstance(error, Exception):
-            log.warning("start not announced; a reaper will", extra={"ref": ref.member}, exc_info=error)
+            log.warning("start not announced; a reaper will", extra=ref.fields, exc_info=error)
 
 
 async def _end_replaced(services: Services, who: Principal, ref: MessageRef) -> None:
@@ -214,7 +214,7 @@ async def _end_replaced(services: Services, who: Principal, ref: MessageRef) -> 
     try:
         await stop(services, who, ref, reason="replaced")
     except TailraceError as error:
-        log.info("replaced message left to its worker", extra={"ref": ref.member, "code": error.code})
+        log.info("replaced message left to its worker", extra={**ref.fields, "code": error.code})
 
 
 async def _again(

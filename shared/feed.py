@@ -119,7 +119,7 @@ class Feed:
         try:
             await self._link.script(_ADD, (feed_key(ref.tenant),), args, deadline_s=self._deadline_s)
         except (TailraceError, ReplyError) as error:
-            log.warning("feed line not written", extra={"message_id": ref.message_id, "reason": str(error)})
+            log.warning("feed line not written", extra={**ref.fields, "reason": str(error)})
 
     async def read(self, scope: str, after: str | None) -> list[tuple[str, bytes]] | None:
         """Return up to `PAGE` lines after the cursor, from the oldest if it is None.

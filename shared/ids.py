@@ -80,6 +80,11 @@ class MessageRef:
         """The ref as one string, for index members and jobs; `parse_member` reads it back."""
         return f"{quote(self.tenant)}/{quote(self.chat_id)}/{quote(self.message_id)}"
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """What every log line about the message says, so that one search finds them all."""
+        return {"tenant": self.tenant, "chat_id": self.chat_id, "message_id": self.message_id}
+
     @classmethod
     def parse_member(cls, text: str) -> MessageRef:
         parts = text.split("/")

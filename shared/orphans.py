@@ -43,4 +43,5 @@ async def have_cancelled(dispatcher: Dispatcher, run: Run | None) -> None:
     try:
         await dispatcher.cancel(run)
     except Unavailable:
-        log.warning("upstream's run left to itself, the queue is away", extra={"ref": run.member})
+        ref = MessageRef.parse_member(run.member)
+        log.warning("upstream's run left to itself, the queue is away", extra=ref.fields)

@@ -52,10 +52,10 @@ class Checkpoints:
                     return
         except TailraceError as error:
             self._metrics.segments.labels("failed").inc()
-            log.info("segment not written", extra={**self._fields(), "reason": repr(error)})
+            log.info("segment not written", extra={**self._own.ref.fields, "reason": repr(error)})
         except Exception:  # the boundary of the task: a message must not fail for the want of a cache
             self._metrics.segments.labels("failed").inc()
-            log.exception("segments broken", extra=self._fields())
+            log.exception("segments broken", extra=self._own.ref.fields)
 
     async def _write_next(self) -> bool:
         """Write one; return whether to go on."""
@@ -65,7 +65,3 @@ class Checkpoints:
             # Fewer than we wrote: a failover or a restore lost them, and they are written again.
             self._written = reply.seq if reply.status == "ok" else min(reply.seq, before)
         return reply.status == "ok" or (reply.status == "gap" and reply.seq < before)
-
-    def _fields(self) -> dict[str, object]:
-        ref = self._own.ref
-        return {"tenant": ref.tenant, "chat_id": ref.chat_id, "message_id": ref.message_id}

@@ -218,9 +218,7 @@ class Queue:
         try:
             generation = await self._intake.take(ref)
         except Unavailable:
-            log.warning(
-                "claim outcome unknown: Redis is away", extra={"chat_id": ref.chat_id, "message_id": ref.message_id}
-            )
+            log.warning("claim outcome unknown: Redis is away", extra=ref.fields)
         finally:
             if generation is None:
                 self._supervisor.unreserve()

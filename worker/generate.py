@@ -96,14 +96,7 @@ class Generation:
     @property
     def fields(self) -> dict[str, object]:
         """What every log line about this attempt says."""
-        ref = self.own.ref
-        return {
-            "tenant": ref.tenant,
-            "chat_id": ref.chat_id,
-            "message_id": ref.message_id,
-            "attempt": self.own.attempt,
-            "model": self._request.model,
-        }
+        return {**self.own.ref.fields, "attempt": self.own.attempt, "model": self._request.model}
 
     def interrupt(self, cause: Cause) -> None:
         """Cut the attempt short, unless something else already has."""

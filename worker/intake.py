@@ -59,9 +59,7 @@ class Intake:
             generation = await self._try(meta, backup, entries)
             if generation != "again":
                 return generation
-        log.warning(
-            "message keeps changing under the claim", extra={"chat_id": ref.chat_id, "message_id": ref.message_id}
-        )
+        log.warning("message keeps changing under the claim", extra=ref.fields)
         return None
 
     async def _try(self, meta: Meta, backup: Backup, entries: list[Entry]) -> Generation | Literal["again"] | None:
@@ -169,6 +167,5 @@ class Intake:
         self.metrics.attempts.labels(plan.reason, plan.mode).inc()
         if plan.reason == "first":
             self.metrics.claim_s.observe(max(own.epoch / 1_000_000 - meta.born / 1000, 0.0))
-        ref = own.ref
-        fields = {"tenant": ref.tenant, "chat_id": ref.chat_id, "message_id": ref.message_id, "attempt": own.attempt}
-        log.info("message claimed", extra={**fields, "reason": plan.reason, "mode": plan.mode})
+        fields = {**own.ref.fields, "attempt": own.attempt, "reason": plan.reason, "mode": plan.mode}
+        log.info("message claimed", extra=fields)

@@ -82,7 +82,7 @@ class Reaper:
         except Unavailable:
             raise
         except Exception:  # one strange record must not keep the others from being looked at
-            log.exception("record cannot be judged", extra={"ref": ref.member})
+            log.exception("record cannot be judged", extra=ref.fields)
             return "failed"
 
     async def _look(self, ref: MessageRef) -> str:
@@ -117,9 +117,7 @@ class Reaper:
             self._log("run of a stopped message cancelled", meta)
 
     def _log(self, event: str, meta: Meta, **more: object) -> None:
-        ref = meta.ref
-        fields = {"tenant": ref.tenant, "chat_id": ref.chat_id, "message_id": ref.message_id}
-        log.info(event, extra={**fields, "attempts": meta.attempts, "was": meta.state, **more})
+        log.info(event, extra={**meta.ref.fields, "attempts": meta.attempts, "was": meta.state, **more})
 
 
 def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "failed"], Failure | None] | None:

@@ -303,11 +303,4 @@ class Sender:
                 return reply
 
     def _fields(self, **more: object) -> dict[str, object]:
-        ref = self._own.ref
-        return {
-            "tenant": ref.tenant,
-            "chat_id": ref.chat_id,
-            "message_id": ref.message_id,
-            "attempt": self._own.attempt,
-            **more,
-        }
+        return {**self._own.ref.fields, "attempt": self._own.attempt, **more}

@@ -350,5 +350,5 @@ class Hub:
         if len(self._asked) > 10_000:
             self._asked.clear()
         self._asked[meta.ref] = now
-        log.info("asking for a worker", extra={"ref": meta.ref.member, "state": meta.state})
+        log.info("asking for a worker", extra={**meta.ref.fields, "state": meta.state})
         await self._redispatch(meta.ref)

@@ -77,4 +77,4 @@ class Forgetter:
             if meta is not None and meta.terminal and await self._log.delete(ref):
                 await self._feed.deleted(ref)
         except (TailraceError, ReplyError):
-            log.warning("unstored response left to its retention", extra={"ref": ref.member})
+            log.warning("unstored response left to its retention", extra=ref.fields)

@@ -138,4 +138,4 @@ def _tell(group: list[Extension], replies: Sequence[bytes]) -> None:
         try:
             each.landed(bool(replies) and replies[index] == b"ok")
         except Exception:  # one message's bug must not cost the others their tokens
-            log.exception("extension callback failed", extra={"ref": each.own.ref.member})
+            log.exception("extension callback failed", extra=each.own.ref.fields)

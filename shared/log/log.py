@@ -217,7 +217,7 @@ class Log(Appointments):
             try:
                 await self._appoint((ref,), STOP_GRACE_MS, sooner_only=True, deadline_s=STOP_GRACE_MS / 1000)
             except (TailraceError, ReplyError):  # the wish is written down all the same
-                log.info("stop not followed up", extra={"ref": ref.member})
+                log.info("stop not followed up", extra=ref.fields)
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
     async def delete(self, ref: MessageRef) -> bool:

@@ -44,7 +44,7 @@ class ChatCompletions:
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         """Give the answer to `sink`; raise `UpstreamError` if it cannot be had or breaks."""
-        fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
+        fields = {**context.ref.fields, "attempt": context.attempt}
         await with_retries(lambda: self._once(request, context, sink), sink, self.budget, fields)
 
     async def _once(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:

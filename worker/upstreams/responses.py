@@ -51,7 +51,7 @@ class Responses:
 
         Raises `UpstreamError` if it cannot be had or breaks.
         """
-        fields = {"chat_id": context.ref.chat_id, "message_id": context.ref.message_id, "attempt": context.attempt}
+        fields = {**context.ref.fields, "attempt": context.attempt}
         await with_retries(lambda: self._run(request, context, sink), sink, self.budget, fields)
 
     async def _run(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:

@@ -65,6 +65,10 @@ def test_a_ref_survives_its_member_and_its_meta_key(tenant: str, chat: str, mess
     assert ref_of_meta_key(log_keys(ref).meta) == ref
 
 
+def test_every_log_line_about_a_message_can_be_found_by_the_same_fields() -> None:
+    assert MessageRef("acme", "c/1", "m").fields == {"tenant": "acme", "chat_id": "c/1", "message_id": "m"}
+
+
 @pytest.mark.parametrize("member", ["", "a", "a/b", "a/b/c/d", "a//c", "/b/c", "a/b/", "a/b/c:meta", "a/b/=0"])
 def test_a_bad_member_is_refused(member: str) -> None:
     with pytest.raises(InvalidId):
