@@ -10,11 +10,12 @@ from typing import Literal
 from shared.dispatch import Dispatcher
 from shared.events import Attempt, encode_event
 from shared.ids import MessageRef
-from shared.jobs import decode_request
+from shared.jobs import GenerationRequest, decode_request
 from shared.log.ending import end_unowned, failure
 from shared.log.log import Log
 from shared.log.segments import SEGMENT_ENTRIES, Segment, fitting
 from shared.log.types import Backup, Claimed, Entry, Meta, NotClaimed, Ownership, new_token
+from shared.models import ModelSpec
 from worker.failpoints import failpoint
 from worker.generate import Deadlines, Generation, Parts
 from worker.lease import Lease
@@ -73,15 +74,7 @@ class Intake:
         segments = await self._segments(ref, entries)
         marker = encode_event(Attempt(meta.attempts + 1, plan.reason, plan.mode))
         sent_at = asyncio.get_running_loop().time()
-        claim = await self.store.claim(
-            ref,
-            token=new_token(),
-            lease_ms=self.settings.lease_ms,
-            most_attempts=self.settings.max_attempts,
-            attempts_seen=meta.attempts,
-            marker=marker,
-            channel=self.channel,
-        )
+        claim = await self._claim(meta, marker)
         if isinstance(claim, NotClaimed):
             return await self._not_claimed(meta, claim)
         own = claim.ownership
@@ -91,47 +84,58 @@ class Intake:
             await self.store.release(own)
             return "again"
         self._count(meta, plan, own)
+        generation = self._generation(meta, own, request, spec, plan)
+        ledger = self._ledger(own, plan, marker, segments)
         lease = Lease(self.settings.lease_ms, self.settings.heartbeat_ms, sent_at)
-        return self._generation(meta, backup, plan, claim, lease, marker, segments)
+        writer = self._writer(own, ledger, backup, lease, generation)
+        context = AgentContext(own.ref, own.attempt, plan.prior, self.upstreams.http, generation.add_usage)
+        generation.use(writer, context)
+        return generation
+
+    async def _claim(self, meta: Meta, marker: bytes) -> Claimed | NotClaimed:
+        return await self.store.claim(
+            meta.ref,
+            token=new_token(),
+            lease_ms=self.settings.lease_ms,
+            most_attempts=self.settings.max_attempts,
+            attempts_seen=meta.attempts,
+            marker=marker,
+            channel=self.channel,
+        )
 
     async def _segments(self, ref: MessageRef, entries: list[Entry]) -> list[Segment]:
         """Return the segments of `entries` that earlier owners have left."""
         return fitting(await self.store.segments(ref), entries) if len(entries) > SEGMENT_ENTRIES else []
 
     def _generation(
-        self,
-        meta: Meta,
-        backup: Backup,
-        plan: Plan,
-        claim: Claimed,
-        lease: Lease,
-        marker: bytes,
-        segments: list[Segment],
+        self, meta: Meta, own: Ownership, request: GenerationRequest, spec: ModelSpec | None, plan: Plan
     ) -> Generation:
-        own, settings, request = claim.ownership, self.settings, decode_request(backup.request)
-        spec = self.upstreams.models.get(request.model)
-        parts = Parts(
-            self.store, self.dispatcher, self.metrics, self.upstreams.get(request.model), spec, self.unfit_for_prefill
-        )
+        settings, upstream = self.settings, self.upstreams.get(request.model)
+        parts = Parts(self.store, self.dispatcher, self.metrics, upstream, spec, self.unfit_for_prefill)
         deadlines = Deadlines(
             (spec and spec.first_token_s) or settings.first_token_s,
             (spec and spec.silence_s) or settings.silence_s,
             max((meta.deadline - meta.now) / 1000, 0.0),
         )
-        generation = Generation(own, request, plan, parts, deadlines)
-        ledger = Ledger(
+        return Generation(own, request, plan, parts, deadlines)
+
+    def _ledger(self, own: Ownership, plan: Plan, marker: bytes, segments: list[Segment]) -> Ledger:
+        return Ledger(
             plan.entries,
             own.epoch,
             marker,
-            max_entry=settings.max_entry_bytes,
-            max_bytes=settings.max_message_bytes,
-            max_entries=settings.max_message_entries,
+            max_entry=self.settings.max_entry_bytes,
+            max_bytes=self.settings.max_message_bytes,
+            max_entries=self.settings.max_message_entries,
             segments=segments,
         )
+
+    def _writer(self, own: Ownership, ledger: Ledger, backup: Backup, lease: Lease, generation: Generation) -> Writer:
+        settings = self.settings
         limits = WriterLimits(
             settings.flush_bytes, settings.flush_delay_ms / 1000, settings.max_unsent_bytes, settings.outage_s
         )
-        writer = Writer(
+        return Writer(
             self.store,
             own,
             ledger,
@@ -142,9 +146,6 @@ class Intake:
             signal=generation.signal,
             metrics=self.metrics,
         )
-        context = AgentContext(own.ref, own.attempt, plan.prior, self.upstreams.http, generation.add_usage)
-        generation.use(writer, context)
-        return generation
 
     async def _not_claimed(self, meta: Meta, claim: NotClaimed) -> Literal["again"] | None:
         if claim.reason == "moved":

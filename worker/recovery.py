@@ -87,7 +87,7 @@ def plan_attempt(
     spec: ModelSpec | None, request: GenerationRequest, entries: Sequence[Entry], *, released: bool, prefills: bool
 ) -> Plan | GiveUp:
     """Decide from the whole log. `released`: the last owner handed it over; `prefills`: nothing speaks against it."""
-    events = [ev.decode_event(entry.raw) for entry in entries]
+    events = [entry.event for entry in entries]
     if not any(isinstance(event, ev.Attempt) for event in events):
         return Plan("first", "start", entries, events)
     reason: ev.AttemptReason = "drain" if released else "worker_lost"
