@@ -41,8 +41,8 @@ class Planted:
 _NO_FENCE = "if st ~= 'running' then return {'fenced', st, v[2]} end ep = v[2]"
 _TICK = "        lease = self.writer.lease\n"
 _SHARED = "transport.write(chunks)"
-_ONLY_REFUSALS = """            if isinstance(error, openai.OpenAIError):
-                raise from_sdk(error, time.time()) from None
+_ONLY_REFUSALS = """        if isinstance(error, openai.OpenAIError):
+            raise from_sdk(error, time.time()) from None
 """
 _STORE_LATE = """        self._late = self._loop.create_task(self._store_final(final))
         return reply.state or state
@@ -190,8 +190,8 @@ PLANTED = (
                 '            self.reason = "stop"\n        return [*self._tools',
             ),
             (
-                "worker/upstreams/chat_completions.py",
-                "            raise from_sdk(error, time.time()) from None\n",
+                "worker/upstreams/failures.py",
+                "        raise from_sdk(error, time.time()) from None\n",
                 _ONLY_REFUSALS,
             ),
         ),

@@ -6,22 +6,20 @@ The SDK's per-chunk models cost more than all the rest of a token's way together
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import openai
 
 from shared.events import Event
 from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
-from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
+from worker.upstreams.base import AgentContext, Sink, give
 from worker.upstreams.body import Body, Enough
 from worker.upstreams.chat_events import ChatEvents
-from worker.upstreams.failures import from_sdk
+from worker.upstreams.failures import BROKEN, failing_as_upstream
 from worker.upstreams.reading import body_of
 from worker.upstreams.retry import RetryBudget, with_retries
 from worker.upstreams.sse import EventTooLong, SseSplitter
@@ -30,7 +28,6 @@ TRAILER_S = 5.0
 """How long usage and `[DONE]` are waited for once the model has said why it finished."""
 OURS = frozenset(("model", "messages", "stream", "stream_options", "extra_headers", "extra_query", "extra_body"))
 """Parameters that a request does not decide."""
-_BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class ChatCompletions:
 
     @asynccontextmanager
     async def _body_of_call(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Body, None]:
-        try:
+        with failing_as_upstream():
             async with (
                 self.client.chat.completions.with_streaming_response.create(
                     model=self.spec.model,
@@ -85,10 +82,6 @@ class ChatCompletions:
                 body_of(response, direct=self.direct_reads) as body,
             ):
                 yield body
-        except EventTooLong:
-            raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
-        except _BROKEN as error:
-            raise from_sdk(error, time.time()) from None
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         body = {key: value for key, value in request.params.items() if key not in OURS}
@@ -109,7 +102,7 @@ async def _trailer(body: Body, splitter: SseSplitter, chunks: ChatEvents) -> lis
             raise Enough
         return False
 
-    with suppress(*_BROKEN, EventTooLong, TimeoutError):
+    with suppress(*BROKEN, EventTooLong, TimeoutError):
         async with asyncio.timeout(TRAILER_S):
             if await body.pour(take, _no_wait):
                 for data in splitter.close():

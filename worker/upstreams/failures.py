@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -9,12 +12,26 @@ import httpx2
 import openai
 
 from worker.upstreams.base import UpstreamError, clean
+from worker.upstreams.sse import EventTooLong
 
-_PASSING = frozenset((408, 409, 425, 429))
+PASSING = frozenset((408, 409, 425, 429))
 """4xx answers that a repeated call may get past."""
 _TOLD = frozenset(("context_length_exceeded", "content_filter", "content_policy_violation", "insufficient_quota"))
 """Codes that clients act upon. Any other stays here: it may say who serves the model, and how."""
+BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
+"""What the SDK and its HTTP client raise for a call that failed or a body that broke."""
 _RATE_WORDS = ("rate_limit", "rate limit", "too many requests", "overloaded", "insufficient_quota_per_minute")
+
+
+@contextmanager
+def failing_as_upstream() -> Generator[None]:
+    """Raise whatever breaks a call or its body as the `UpstreamError` that it means."""
+    try:
+        yield
+    except EventTooLong:
+        raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
+    except BROKEN as error:
+        raise from_sdk(error, time.time()) from None
 
 
 def from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
@@ -29,7 +46,7 @@ def _from_status(status: int, body: object, headers: Any, now: float) -> Upstrea
     words = clean(_message(body))
     if status == 429:
         return UpstreamError("upstream_rate_limited", retryable=True, status=status, retry_after_s=wait)
-    if status in _PASSING or status >= 500:
+    if status in PASSING or status >= 500:
         return UpstreamError(
             "upstream_error",
             f"The model answered with HTTP {status}.",
@@ -67,7 +84,7 @@ def _from_event(error: object) -> UpstreamError:
     text = _message(error).lower() + _field(error, "type").lower() + _field(error, "code").lower()
     if status == 429 or any(word in text for word in _RATE_WORDS):
         return UpstreamError("upstream_rate_limited", retryable=True, status=429)
-    if status is not None and 400 <= status < 500 and status not in _PASSING:
+    if status is not None and 400 <= status < 500 and status not in PASSING:
         said = f": {words}" if words else "."
         return UpstreamError("upstream_rejected", f"The model refused the request{said}", status=status)
     return UpstreamError("upstream_error", retryable=True, status=status)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import openai
 
 from shared.events import Upstream
@@ -22,19 +20,17 @@ from shared.jobs import GenerationRequest
 from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, UpstreamError, give
 from worker.upstreams.body import Body, Enough
-from worker.upstreams.failures import from_sdk
+from worker.upstreams.failures import BROKEN, PASSING, failing_as_upstream
 from worker.upstreams.reading import body_of
 from worker.upstreams.responses_events import ResponsesEvents
 from worker.upstreams.responses_input import responses_body
 from worker.upstreams.retry import RetryBudget, with_retries
-from worker.upstreams.sse import EventTooLong, SseSplitter
+from worker.upstreams.sse import SseSplitter
 
 log = logging.getLogger(__name__)
 
 CANCEL_WITHIN_S = 0.8
 _CANCEL_PAUSES_S = (0.2, 0.8, 0.0)
-_PASSING = (408, 409, 425, 429)
-_BROKEN = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Responses:
         self, request: GenerationRequest, context: AgentContext, attach: str, after: int
     ) -> AsyncGenerator[Body, None]:
         api, headers = self.client.responses.with_streaming_response, context.headers
-        try:
+        with failing_as_upstream():
             if attach:
                 more: dict[str, Any] = {"starting_after": after} if after >= 0 else {}
                 call = api.retrieve(attach, stream=True, extra_headers=headers, **more)
@@ -109,10 +105,6 @@ class Responses:
                 )
             async with call as response, body_of(response, direct=self.direct_reads) as body:
                 yield body
-        except EventTooLong:
-            raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
-        except _BROKEN as error:
-            raise from_sdk(error, time.time()) from None
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         body = responses_body(request)
@@ -134,10 +126,10 @@ class Responses:
                 await self.client.responses.cancel(run_id, extra_headers=headers)
         except openai.APIStatusError as error:
             # Unknown there, or over by itself: nothing is left to cancel, and asking again would not change that.
-            gone = 400 <= error.status_code < 500 and error.status_code not in _PASSING
+            gone = 400 <= error.status_code < 500 and error.status_code not in PASSING
             log.log(logging.INFO if gone else logging.WARNING, "cancel refused", extra={"status": error.status_code})
             return gone
-        except (TimeoutError, *_BROKEN) as error:
+        except (TimeoutError, *BROKEN) as error:
             log.warning("upstream's run not cancelled", extra={"reason": type(error).__name__})
             return False
         return True
