@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.settings import GatewaySettings
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
 from shared.ids import MAX_ID_BYTES
 from shared.log.types import Policy
@@ -84,8 +85,12 @@ class StartBody(Struct, forbid_unknown_fields=True):
     metadata: Annotated[dict[str, Any], Meta(description="Kept with the request, not sent to the model.")] = {}
 
 
-async def read_body(request: Request, *, most_bytes: int, deadline_s: float) -> bytes:
-    """Return the whole body; raise `TooLarge`, `UnsupportedMedia` or `RequestTimeout`."""
+async def read_body(request: Request, settings: GatewaySettings, *, most_bytes: int | None = None) -> bytes:
+    """Return the whole body; raise `TooLarge`, `UnsupportedMedia` or `RequestTimeout`.
+
+    most_bytes: a bound to keep instead of the settings' one.
+    """
+    most_bytes = settings.max_body_bytes if most_bytes is None else most_bytes
     # Inflating is where a small body becomes a large one; no client of these APIs compresses requests.
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("request bodies must not be compressed")
@@ -96,7 +101,7 @@ async def read_body(request: Request, *, most_bytes: int, deadline_s: float) -> 
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(settings.body_deadline_s):
             async for part in request.stream():
                 size += len(part)
                 if size > most_bytes:

@@ -85,8 +85,9 @@ def answer(error: TailraceError) -> Response:
     """Return the HTTP answer for `error`."""
     rule = TABLE.get(error.code, TABLE["internal_error"])
     active = error.active if isinstance(error, ChatBusy) else UNSET
-    body = ErrorBody(error.code, rule.say or str(error) or HTTPStatus(rule.status).phrase, active)
-    response = Response(encode_json(ErrorAnswer(body)), rule.status, media_type="application/json")
+    status, sentence = status_of(error)
+    body = ErrorBody(error.code, sentence, active)
+    response = Response(encode_json(ErrorAnswer(body)), status, media_type="application/json")
     response.headers["cache-control"] = "no-store"
     if rule.retry_after_s is not None:
         response.headers["retry-after"] = str(rule.retry_after_s)

@@ -122,9 +122,14 @@ def _message_id(who: Principal, chat_id: str, message_id: str | None, key: str |
     if message_id is not None:
         # With both, one key could name two messages, and "the same key" would no longer mean one start.
         raise InvalidRequest("name the message by message_id or by Idempotency-Key, not by both")
+    return derived_id("msg", who.scope, chat_id, check_key(key))
+
+
+def check_key(key: str) -> str:
+    """Return an Idempotency-Key; raise `InvalidRequest` for what cannot be one."""
     if not 0 < len(key) <= MAX_ID_BYTES:
         raise InvalidRequest(f"an Idempotency-Key has 1 to {MAX_ID_BYTES} characters")
-    return derived_id("msg", who.scope, chat_id, key)
+    return key
 
 
 def _allowed(services: Services, policy: Policy | None) -> Policy:

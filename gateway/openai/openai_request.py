@@ -15,8 +15,8 @@ from gateway.bodies import parse, read_body
 from gateway.openai.openai_errors import ApiError
 from gateway.reading import stream_url
 from gateway.services import Services
-from shared.errors import InvalidRequest
-from shared.ids import MAX_ID_BYTES, MessageRef, derived_id
+from gateway.start import check_key
+from shared.ids import MessageRef, derived_id
 
 Json = dict[str, Any]
 T = TypeVar("T", bound=Struct)
@@ -28,8 +28,7 @@ _PLACE = re.compile(r"`\$\.?([^`]*)`")
 
 async def read_json(request: Request, services: Services) -> Json:
     """Return the request's body; raise `InvalidRequest` (also `TooLarge`, `RequestTimeout`) if it is no JSON object."""
-    settings = services.settings
-    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    raw = await read_body(request, services.settings)
     tree: Json = parse(raw, dict[str, Any])
     return tree
 
@@ -54,9 +53,7 @@ def new_id(request: Request, who: Principal, prefix: str) -> str:
     key = request.headers.get("idempotency-key")
     if key is None:
         return prefix + secrets.token_hex(16)
-    if not 0 < len(key) <= MAX_ID_BYTES:
-        raise InvalidRequest(f"an Idempotency-Key has 1 to {MAX_ID_BYTES} characters")
-    return prefix + derived_id("", who.scope, key)[1:]
+    return prefix + derived_id("", who.scope, check_key(key))[1:]
 
 
 def named(request: Request) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
@@ -17,8 +15,8 @@ from gateway.live.finding import find_message
 from gateway.live.streaming import LogStream
 from gateway.protocols.base import Wire
 from gateway.protocols.ui_message_stream import DONE, UI, UI_STEPS
-from gateway.routes.request import NO_STORE, context, json_answer
-from gateway.routes.streams import StartedStream, check_room, turn_away
+from gateway.routes.request import NO_STORE, context, json_answer, path_text
+from gateway.routes.streams import StartedStream, check_room, has_room, retry_ms, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.stop import StopState, stop
@@ -34,7 +32,7 @@ from gateway.ui.ui_position import (
     parse_run_id,
     run_id,
 )
-from shared.errors import Gone, InvalidCursor, InvalidId, NotFound
+from shared.errors import Gone, InvalidCursor, NotFound
 from shared.ids import MessageRef, check_id
 
 CHAT = "/api/chat"
@@ -61,8 +59,7 @@ class ChatStopAnswer(Struct, frozen=True):
 
 async def send(request: Request) -> Response | ASGIApp:
     services, who = context(request)
-    settings = services.settings
-    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    raw = await read_body(request, services.settings)
     body = parse(raw, UiChatBody)
     check_room(services)
     started = await begin(services, who, body, idempotency_key=request.headers.get("idempotency-key"))
@@ -78,8 +75,8 @@ async def follow(request: Request) -> Response | ASGIApp:
     services, who = context(request)
     index = _start_index(request)
     if index is not None:
-        return await _follow_index(services, who, _name(request), index)
-    chat_id = check_id("chat", _name(request))
+        return await _follow_index(services, who, path_text(request, "chat_id"), index)
+    chat_id = check_id("chat", path_text(request, "chat_id"))
     cursor = _cursor(request)
     if cursor is None:
         ref = await undelivered(services, who, chat_id)
@@ -114,9 +111,8 @@ async def _follow_index(services: Services, who: Principal, name: str, index: in
 
 async def halt(request: Request) -> Response:
     services, who = context(request)
-    settings = services.settings
-    chat_id = check_id("chat", _name(request))
-    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    chat_id = check_id("chat", path_text(request, "chat_id"))
+    raw = await read_body(request, services.settings)
     wanted = parse(raw, StopBody).activeStreamId if raw.strip() else None
     active = await services.log.active(who.scope, chat_id)
     if active is None:
@@ -132,14 +128,14 @@ async def halt(request: Request) -> Response:
 
 
 def _stream(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None = None) -> ASGIApp:
-    if len(services.hub.viewers) >= services.settings.max_viewers:
+    if not has_room(services):
         return turn_away
     return _admitted(services, ref, place, headers)
 
 
 def _admitted(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None) -> ASGIApp:
-    retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
-    return LogStream(services.hub, ref, wire=place.wire, skip=place.skip, headers=headers, retry_ms=retry_ms)
+    retry = retry_ms(services)
+    return LogStream(services.hub, ref, wire=place.wire, skip=place.skip, headers=headers, retry_ms=retry)
 
 
 def _nothing_left() -> Response:
@@ -148,14 +144,6 @@ def _nothing_left() -> Response:
 
 def _wire(request: Request) -> Wire:
     return UI_STEPS if request.query_params.get("reset") == "step" else UI
-
-
-def _name(request: Request) -> str:
-    segment: str = request.path_params["chat_id"]
-    try:
-        return unquote_to_bytes(segment.encode("latin-1")).decode()
-    except UnicodeDecodeError:
-        raise InvalidId("the path holds an id that is not UTF-8") from None
 
 
 def _start_index(request: Request) -> int | None:

@@ -67,8 +67,7 @@ class StopAnswer(Struct, frozen=True):
 async def start_message(request: Request) -> Response | ASGIApp:
     services, who = context(request)
     chat_id = path_id(request, "chat_id")
-    settings = services.settings
-    raw = await read_body(request, most_bytes=settings.max_body_bytes, deadline_s=settings.body_deadline_s)
+    raw = await read_body(request, services.settings)
     body = parse_start(raw)
     streams = "text/event-stream" in request.headers.get("accept", "")
     if streams:

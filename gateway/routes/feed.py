@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,9 +11,10 @@ from gateway.live.expiry import UntilExpiry
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.http_sink import HttpSink
 from gateway.live.transport import break_off
+from gateway.protocols import native
 from gateway.protocols.base import SSE_HEADERS
 from gateway.routes.request import context
-from gateway.routes.streams import turn_away
+from gateway.routes.streams import has_room, retry_ms, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from shared.tasks import end_tasks
@@ -23,8 +23,7 @@ from shared.tasks import end_tasks
 def encode_lines(lines: Lines) -> bytes:
     """Return feed lines as SSE events."""
     return b"".join(
-        b"data: %b\n\n" % data if cursor is None else b"id: %b\ndata: %b\n\n" % (cursor.encode(), data)
-        for cursor, data in lines
+        b"data: %b\n\n" % data if cursor is None else native.frame(cursor.encode(), data) for cursor, data in lines
     )
 
 
@@ -38,8 +37,7 @@ class FeedStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
-        retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
-        sink = HttpSink(scope, send, SSE_HEADERS, b"retry: %d\n" % retry_ms, direct=False)
+        sink = HttpSink(scope, send, SSE_HEADERS, b"retry: %d\n" % retry_ms(services), direct=False)
         viewer = FeedViewer(services.hub, services.feed, self._user, sink, encode_lines, after=self._after)
         await sink.send(b": feed\n")  # the headers: a feed with nothing in it must still open
         listening = asyncio.create_task(_listen(receive, viewer))
@@ -62,7 +60,7 @@ async def _listen(receive: Receive, viewer: FeedViewer) -> None:
 
 async def stream_feed(request: Request) -> ASGIApp:
     services, who = context(request)
-    if len(services.hub.viewers) >= services.settings.max_viewers:
+    if not has_room(services):
         return turn_away
     after = request.headers.get("last-event-id") or request.query_params.get("after") or None
     return FeedStream(services, who.scope, after)

@@ -47,14 +47,18 @@ def context(request: Request) -> tuple[Services, Principal]:
     return services_of(request), principal_of(request)
 
 
-def path_id(request: Request, name: str) -> str:
-    """Return an id from the path, decoded; raise `InvalidId` for what is none."""
+def path_text(request: Request, name: str) -> str:
+    """Return a part of the path, decoded; raise `InvalidId` for what is no text."""
     segment: str = request.path_params[name]
     try:
-        value = unquote_to_bytes(segment.encode("latin-1")).decode()
+        return unquote_to_bytes(segment.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise InvalidId("the path holds an id that is not UTF-8") from None
-    return check_name(name.removesuffix("_id"), value)
+
+
+def path_id(request: Request, name: str) -> str:
+    """Return an id from the path, decoded; raise `InvalidId` for what is none."""
+    return check_name(name.removesuffix("_id"), path_text(request, name))
 
 
 def message_ref(request: Request, who: Principal) -> MessageRef:

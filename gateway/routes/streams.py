@@ -16,27 +16,35 @@ from shared.ids import MessageRef
 FULL_RETRY_MS = 5000
 
 
+def has_room(services: Services) -> bool:
+    """Whether one more viewer is taken."""
+    return len(services.hub.viewers) < services.settings.max_viewers
+
+
+def retry_ms(services: Services) -> int:
+    """Return the delay to tell a viewer; viewers that were cut off together must not all come back together."""
+    return int(services.settings.retry_ms * random.uniform(1.0, 2.0))
+
+
 def check_room(services: Services) -> None:
     """Raise `Overloaded` if no more viewers are taken; asked before anything is started for one.
 
     A request that waits for the whole answer follows the log as a stream does, and counts as one.
     """
-    if len(services.hub.viewers) >= services.settings.max_viewers:
+    if not has_room(services):
         raise Overloaded("this gateway serves as many streams as it may; try again")
 
 
 def stream(services: Services, ref: MessageRef, position: Position) -> ASGIApp:
     """Return the native stream of a message, if there is room for one more viewer."""
-    if len(services.hub.viewers) >= services.settings.max_viewers:
+    if not has_room(services):
         return turn_away
     return admitted(services, ref, position)
 
 
 def admitted(services: Services, ref: MessageRef, position: Position, headers: dict[str, str] | None = None) -> ASGIApp:
     """Return the native stream of a message to a viewer for whom room was found before (`check_room`)."""
-    # Viewers that were cut off together must not all come back together.
-    retry_ms = int(services.settings.retry_ms * random.uniform(1.0, 2.0))
-    return LogStream(services.hub, ref, headers=headers, retry_ms=retry_ms, **position.options())
+    return LogStream(services.hub, ref, headers=headers, retry_ms=retry_ms(services), **position.options())
 
 
 async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:

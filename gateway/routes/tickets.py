@@ -33,8 +33,7 @@ class TicketAnswer(Struct, frozen=True):
 
 async def issue_ticket(request: Request) -> Response:
     services, who = context(request)
-    settings = services.settings
-    raw = await read_body(request, most_bytes=16_384, deadline_s=settings.body_deadline_s)
+    raw = await read_body(request, services.settings, most_bytes=16_384)
     body = parse(raw, TicketBody)
     ticket, until = await services.tickets.issue(who, body.use, body.chat_id, body.message_id)
     path = {"feed": "/feed", "socket": "/ws"}.get(body.use)

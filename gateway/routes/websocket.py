@@ -8,6 +8,7 @@ from starlette.websockets import WebSocket
 
 from gateway.access.auth import close_at_once, principal_of
 from gateway.live.socket import COME_BACK_LATER, SocketSession
+from gateway.routes.streams import has_room
 from gateway.services import Services
 
 
@@ -18,7 +19,7 @@ class SocketEndpoint:
         services = scope["state"]["services"]
         assert isinstance(services, Services)
         who = principal_of(WebSocket(scope, receive, send))
-        if len(services.hub.viewers) >= services.settings.max_viewers:
+        if not has_room(services):
             await close_at_once(scope, receive, send, COME_BACK_LATER, "overloaded")
             return
         await SocketSession(services, who, scope, receive, send).run()
