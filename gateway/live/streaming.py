@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,6 +14,7 @@ from gateway.live.http_sink import HttpSink
 from gateway.live.hub import Hub
 from gateway.live.sink import Sink
 from gateway.live.tail import Tail
+from gateway.live.transport import until_left
 from gateway.live.viewer import FutureCursor, Viewer
 from gateway.protocols import WIRES
 from gateway.protocols.base import Wire
@@ -23,7 +23,6 @@ from shared.errors import Gone, InvalidCursor
 from shared.ids import MessageRef
 from shared.log.so_far import read_so_far
 from shared.message import Message
-from shared.tasks import end_tasks
 
 
 class LogStream:
@@ -92,13 +91,12 @@ class LogStream:
             raise
         delivery = Delivery(self._hub, tail, viewer, sink, scope, self._on_over)
         # A server that we know tells by itself when the client leaves; saves a task a viewer.
-        listening = None if sink.watched else asyncio.create_task(_listen(receive, viewer))
+        listening = nullcontext() if sink.watched else until_left(receive, lambda: viewer.stop("left"))
         try:
-            await delivery.run()
+            async with listening:
+                await delivery.run()
         except FutureCursor:
             raise InvalidCursor("the message has fewer events than that") from None
-        finally:
-            await end_tasks(listening)
 
     async def ready(self) -> bool:
         """Return whether there is anything to deliver; raise what the request cannot be served for."""
@@ -151,10 +149,3 @@ class LogStream:
 
 def _nothing() -> None:
     pass
-
-
-async def _listen(receive: Receive, viewer: Viewer) -> None:
-    """Wait for the client to leave."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    viewer.stop("left")

@@ -16,8 +16,8 @@ import logging
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from fcntl import ioctl
 from socket import IPPROTO_TCP, TCP_INFO
 from termios import TIOCOUTQ
@@ -104,7 +104,7 @@ class Connection:
 
     async def wait_closed(self) -> None:
         """Return once the connection is closed."""
-        await _disconnected(self._cycle.receive)
+        await disconnected(self._cycle.receive)
 
     def push(self, chunks: bytes, bound: int) -> bool:
         """Write whole chunks to this connection alone, as `push_to_all`; return whether it has taken them."""
@@ -192,12 +192,29 @@ async def break_off(scope: Scope, receive: Receive) -> None:
     if connection is None:
         raise BrokenOff
     connection.close()
-    await _disconnected(receive)
+    await disconnected(receive)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Return once the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+@asynccontextmanager
+async def until_left(receive: Receive, leave: Callable[[], object]) -> AsyncGenerator[None, None]:
+    """Call `leave` if the client leaves while the block lasts."""
+
+    async def listen() -> None:
+        await disconnected(receive)
+        leave()
+
+    listening = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
 
 
 def abort_socket(send: Send) -> None:

@@ -13,10 +13,10 @@ from starlette.types import Receive
 
 from gateway.live.finding import restoring_s
 from gateway.live.hub import Hub
+from gateway.live.transport import until_left
 from gateway.live.viewer import Viewer
 from gateway.protocols.base import Wire
 from shared.ids import MessageRef
-from shared.tasks import end_tasks
 
 Waited = Literal["ended", "broken", "left", "late"]
 
@@ -55,19 +55,9 @@ async def wait_end(hub: Hub, ref: MessageRef, receive: Receive, *, until: float)
             break_at=hub.break_at(_QUIET),
             restoring_s=restoring_s(hub),
         )
-        listening = asyncio.create_task(_listen(receive, viewer))
         try:
-            async with asyncio.timeout_at(until):
+            async with until_left(receive, lambda: viewer.stop("left")), asyncio.timeout_at(until):
                 with hub.watching(viewer):
                     return await viewer.run()
         except TimeoutError:
             return "late"
-        finally:
-            await end_tasks(listening)
-
-
-async def _listen(receive: Receive, viewer: Viewer) -> None:
-    """Wait for the client to leave."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    viewer.stop("left")

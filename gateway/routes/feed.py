@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.live.expiry import UntilExpiry
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.http_sink import HttpSink
-from gateway.live.transport import break_off
+from gateway.live.transport import break_off, until_left
 from gateway.protocols import native
 from gateway.protocols.base import SSE_HEADERS
 from gateway.routes.request import context
 from gateway.routes.streams import has_room, retry_ms, turn_away
 from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
-from shared.tasks import end_tasks
 
 
 def encode_lines(lines: Lines) -> bytes:
@@ -40,22 +37,13 @@ class FeedStream:
         sink = HttpSink(scope, send, SSE_HEADERS, b"retry: %d\n" % retry_ms(services), direct=False)
         viewer = FeedViewer(services.hub, services.feed, self._user, sink, encode_lines, after=self._after)
         await sink.send(b": feed\n")  # the headers: a feed with nothing in it must still open
-        listening = asyncio.create_task(_listen(receive, viewer))
-        try:
+        async with until_left(receive, lambda: viewer.stop("left")):
             with services.hub.watching(viewer), UntilExpiry(scope, viewer) as expiry:
                 outcome = await viewer.run()
                 if outcome == "broken" and expiry.last_words:
                     await sink.send(expiry.last_words)
             if outcome == "broken":
                 await break_off(scope, receive)
-        finally:
-            await end_tasks(listening)
-
-
-async def _listen(receive: Receive, viewer: FeedViewer) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    viewer.stop("left")
 
 
 async def stream_feed(request: Request) -> ASGIApp:
