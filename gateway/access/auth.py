@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.principal import LOCAL, Principal
 from gateway.access.tickets import ticket_in
 from gateway.access.tokens import TokenVerifier
+from gateway.protocols.websocket import COME_BACK_LATER, WHO_ARE_YOU
 from gateway.settings import GatewaySettings
 from shared.errors import InvalidId, NotAuthenticated, TailraceError
 
@@ -130,12 +131,12 @@ class Authenticate:
                 scope[_KEY] = await self._who(scope)
             except NotAuthenticated:
                 if scope["type"] == "websocket":
-                    return await close_at_once(scope, receive, send, 4401, "not_authenticated")
+                    return await close_at_once(scope, receive, send, WHO_ARE_YOU, "not_authenticated")
                 # Anew and without its cause, so that every refusal reads the same.
                 raise NotAuthenticated("no valid credential came with the request") from None
             except TailraceError as error:
                 if scope["type"] == "websocket":
-                    return await close_at_once(scope, receive, send, 1013, error.code)
+                    return await close_at_once(scope, receive, send, COME_BACK_LATER, error.code)
                 raise
         await self._app(scope, receive, send)
 

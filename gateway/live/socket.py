@@ -38,10 +38,6 @@ from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
-COME_BACK, COME_BACK_LATER, FAILED = 1012, 1013, 1011
-BAD_FRAME, WHO_ARE_YOU = 4400, 4401
-"""Close codes. 44xx: do not come back as you are; the others: come back, and every cursor still counts."""
-
 MOST_SUBSCRIPTIONS = 64
 CLOSE_WITHIN_S = 2.0
 
@@ -151,7 +147,7 @@ class SocketSession:
         if self._who.expires_at is None:
             return None
         left = self._who.expires_at - self._services.clock()
-        return self._loop.call_later(max(left, 0.0), self.close, WHO_ARE_YOU, "credential_expired")
+        return self._loop.call_later(max(left, 0.0), self.close, ws.WHO_ARE_YOU, "credential_expired")
 
     def close(self, code: int, reason: str) -> None:
         """Close with `code`; the first reason counts."""
@@ -161,7 +157,7 @@ class SocketSession:
     def _failed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("socket task failed", exc_info=error)
-            self.close(FAILED, "internal_error")
+            self.close(ws.FAILED, "internal_error")
 
     async def _close(self, code: int, reason: str) -> None:
         try:
@@ -207,7 +203,7 @@ class SocketSession:
             try:
                 frame = ws.decode_frame(text if text is not None else "")
             except msgspec.DecodeError:
-                return self.close(BAD_FRAME, "bad_frame")
+                return self.close(ws.BAD_FRAME, "bad_frame")
             try:
                 await self._obey(frame)
             except TailraceError as error:
@@ -299,11 +295,11 @@ class SocketSession:
         self.outbox.put_if_empty(ws.PING)
 
     def stop(self, outcome: Outcome) -> None:
-        self.close(COME_BACK, "rotate")
+        self.close(ws.COME_BACK, "rotate")
 
     def abandon(self) -> None:
         abort_socket(self._send)
-        self.close(COME_BACK, "slow")
+        self.close(ws.COME_BACK, "slow")
 
 
 def _items(lines: Lines) -> bytes:

@@ -25,6 +25,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.tasks import end_tasks
+
 log = logging.getLogger(__name__)
 
 _KEY = "tailrace.cycle"
@@ -213,8 +215,7 @@ async def until_left(receive: Receive, leave: Callable[[], object]) -> AsyncGene
     try:
         yield
     finally:
-        listening.cancel()
-        await asyncio.wait([listening])
+        await end_tasks(listening)
 
 
 def abort_socket(send: Send) -> None:

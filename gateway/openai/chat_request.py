@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gateway.bodies import check_messages
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import Json, convert
+from gateway.protocols.chat_completions import CHAT_COMPLETIONS
 from gateway.protocols.chat_object import ChatOptions
 from shared.errors import InvalidRequest
 from shared.jobs import GenerationRequest
@@ -64,7 +65,7 @@ def read_request(tree: Json) -> ChatRequest:
         model=body.model or "",
         messages=messages,
         params={name: value for name, value in tree.items() if name not in _OURS and value is not None},
-        wire="chat_completions",
+        wire=CHAT_COMPLETIONS.name,
         options=msgspec.to_builtins(options),
         metadata=body.metadata or {},
     )

@@ -16,6 +16,7 @@ from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import Json
 from gateway.protocols.chat_object import assistant_message
 from gateway.protocols.openai_common import read_options
+from gateway.protocols.responses import RESPONSES
 from gateway.protocols.responses_object import ResponseOptions
 from gateway.services import Services
 from shared.errors import Gone, InvalidId, NotFound
@@ -24,7 +25,7 @@ from shared.jobs import GenerationRequest, decode_request
 from shared.log.types import Meta
 from shared.message import Message, decode_message
 
-WIRE = "responses"
+WIRE = RESPONSES.name
 
 
 def options_of(request: GenerationRequest) -> ResponseOptions:

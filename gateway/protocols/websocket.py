@@ -20,6 +20,10 @@ from shared.message import Message
 FRAME_BYTES = 64 * 1024
 """Entries that come together are sent together up to about this size; many clients refuse frames beyond a megabyte."""
 
+COME_BACK, COME_BACK_LATER, FAILED = 1012, 1013, 1011
+BAD_FRAME, WHO_ARE_YOU = 4400, 4401
+"""Close codes. 44xx: do not come back as you are; the others: come back, and every cursor still counts."""
+
 SubId = Annotated[str, Meta(min_length=1, max_length=64)]
 
 

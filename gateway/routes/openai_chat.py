@@ -18,6 +18,7 @@ from gateway.openai.chat_request import CompletionBody, read_request
 from gateway.openai.openai_errors import ApiError, generation_error
 from gateway.openai.openai_request import named, new_id, place_headers, read_json
 from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
+from gateway.protocols.chat_completions import CHAT_COMPLETIONS
 from gateway.protocols.chat_object import ChatCompletion, chat_completion
 from gateway.protocols.openai_common import STOPPED
 from gateway.routes.request import context, json_answer, path_id
@@ -57,7 +58,7 @@ async def create_chat_completion(request: Request) -> Response | ASGIApp:
     with once_started(request, started.ref):
         if asked.stream:
             have = None if started.existed else 0
-            return StartedStream(await stream_from(services, started.ref, "chat_completions", have))
+            return StartedStream(await stream_from(services, started.ref, CHAT_COMPLETIONS.name, have))
         message = await whole_message(request, services, started.ref, until)
     if message is None:
         return Response(status_code=CLIENT_LEFT)

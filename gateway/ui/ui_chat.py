@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.access.principal import Principal
+from gateway.protocols.ui_message_stream import NAME
 from gateway.services import Services
 from gateway.start import Started, start
 from gateway.ui.ui_history import complete, latest_turn
@@ -109,7 +110,7 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
     if not messages:
         raise InvalidRequest("there is nothing in messages for a model to answer")
     params = {name: value for name in PARAMS if (value := getattr(body, name)) is not None}
-    return GenerationRequest(body.model or "", messages, params, wire="ui", options=_options(messages, last))
+    return GenerationRequest(body.model or "", messages, params, wire=NAME, options=_options(messages, last))
 
 
 def _options(messages: list[ChatMessage], last: UiMessage | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.principal import Principal
+from gateway.protocols.ui_message_stream import NAME
 from gateway.services import Services
 from gateway.ui.ui_messages import ChatMessage, UiMessage, final_to_chat_messages, to_chat_messages
 from shared.errors import InvalidRequest
@@ -41,7 +42,7 @@ async def latest_turn(services: Services, who: Principal, chat_id: str) -> Turn 
     if raw is None:
         return None
     request = decode_request(raw)
-    options: dict[str, Any] = request.options if request.wire == "ui" else {}
+    options: dict[str, Any] = request.options if request.wire == NAME else {}
     before = options.get("before")
     return Turn(
         request.messages,

@@ -56,7 +56,7 @@ class LogKeys:
 @lru_cache(maxsize=16_384)  # asked for with every append and every look at a record
 def log_keys(ref: MessageRef) -> LogKeys:
     """Return the keys of `ref`'s log."""
-    chat = f"{PREFIX}:{{{quote(ref.tenant)}/{quote(ref.chat_id)}}}"
+    chat = _chat(ref.tenant, ref.chat_id)
     message = f"{chat}:{quote(ref.message_id)}"
     return LogKeys(
         f"{message}:meta",
@@ -70,13 +70,18 @@ def log_keys(ref: MessageRef) -> LogKeys:
 
 def chat_keys(tenant: str, chat_id: str) -> tuple[str, str]:
     """Return the keys of a chat's active pointer and of its messages in flight."""
-    chat = f"{PREFIX}:{{{quote(tenant)}/{quote(chat_id)}}}"
+    chat = _chat(tenant, chat_id)
     return f"{chat}::active", f"{chat}::live"
 
 
 def last_key(tenant: str, chat_id: str) -> str:
     """Return the key of the chat's latest message id; unlike the active pointer it outlives the message's end."""
-    return f"{PREFIX}:{{{quote(tenant)}/{quote(chat_id)}}}::last"
+    return f"{_chat(tenant, chat_id)}::last"
+
+
+def _chat(tenant: str, chat_id: str) -> str:
+    """Return what every key of a chat begins with."""
+    return f"{PREFIX}:{{{quote(tenant)}/{quote(chat_id)}}}"
 
 
 def worker_channel(worker_id: str) -> str:

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Data
 
-from gateway.live.socket import WHO_ARE_YOU
+from gateway.protocols.websocket import WHO_ARE_YOU
 from tests.fuzz import inputs
 from tests.fuzz.effort import examples
 from tests.fuzz.rig import ALICE, BOB, CANARY, CHAT, DONE, LIVE, Rig
