@@ -19,16 +19,14 @@ from shared.log.types import Ownership, Retention
 from shared.redis import check_redis, command_link, resolver
 from shared.slots import slot_of
 from tests.support.log import (
+    ODD,
     Listener,
     append,
-    claim,
-    create,
     created,
     ending,
+    eventful,
     extend,
-    lose_everything,
     payloads,
-    run_out,
     seen,
     started,
     text,
@@ -104,30 +102,12 @@ async def test_a_replica_has_one_connection_to_each_node(link: Commands, log: Lo
 
 
 async def test_no_operation_needs_a_second_slot(link: Commands, log: Log) -> None:
-    ref = MessageRef("a{c", "}chat{💬}", "m}1")
-    second = replace(ref, message_id="{x}2")
-    await create(log, ref)
-    own = await claim(log, ref)
-    await append(log, own, 3, "a")
-    assert await extend(log, own, 3, "b")
-    await log.decide(own, ending("done"))
-    await create(log, second, policy="replace")
-    await log.release(own)
-    await log.force(await seen(log, ref), ending("aborted"))
-    await create(log, replace(ref, message_id="3"), policy="parallel")
-    own = await claim(log, second)
-    backup = await log.backup(second)
-    assert backup is not None
-    entries = await log.read_all(second)
-    await lose_everything(link)
-    assert (await log.restore(own, backup, entries, lease_ms=1000, channel="w")).status == "ok"
-    await run_out(link, second)
-    assert (await log.stop(second)).status == "ownerless"
-    assert (await end_unowned(log, Dispatcher(link), await seen(log, second), "aborted", None)).status == "ok"
-    await log.tell(second)
-    assert await log.delete(second)
-    assert await log.tombstone(second) == "ann"
-    assert await log.active("a{c", "}chat{💬}") is None
+    ref = (await eventful(log, link, ODD)).ref
+    assert (await end_unowned(log, Dispatcher(link), await seen(log, ref), "aborted", None)).status == "ok"
+    await log.tell(ref)
+    assert await log.delete(ref)
+    assert await log.tombstone(ref) == "ann"
+    assert await log.active(ref.tenant, ref.chat_id) is None
 
 
 async def test_logs_of_all_nodes_are_extended_at_once(link: Commands, log: Log, refs: list[MessageRef]) -> None:

@@ -15,6 +15,7 @@ from shared.events import TextStart, encode_event
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, started
+from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
 
 TEXT_START = encode_event(TextStart("t0"))
@@ -91,8 +92,7 @@ async def test_a_client_that_takes_nothing_is_dropped_all_the_same(live: LiveGat
         head = f"GET /chats/c/messages/m/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token(BRIEF_S)}\r\n\r\n"
         connection.write(head.encode())
         await reader.readuntil(b"\r\n")
-        async with asyncio.timeout(BRIEF_S + LATEST_S):
-            while live.services.hub.viewers:  # noqa: ASYNC110  # nothing tells of a viewer that has gone
-                await asyncio.sleep(0.02)
+        viewers = live.services.hub.viewers
+        await wait_until(lambda: not viewers, deadline_s=BRIEF_S + LATEST_S, what="the viewer is gone")
     finally:
         connection.close()

@@ -74,11 +74,12 @@ class Crowd:
 
     def __init__(self, clients: tuple[httpx.AsyncClient, ...]) -> None:
         self._clients = clients
+        self.dice = random.Random(600)
         self._at_a_time = asyncio.Semaphore(40)
 
     async def post(self, path: str, body: object = None) -> httpx.Response:
         async with self._at_a_time:
-            return await random.choice(self._clients).post(path, json=body)
+            return await self.dice.choice(self._clients).post(path, json=body)
 
     async def start(self, chat_id: str, prompt: str) -> MessageRef:
         body = {"messages": [{"role": "user", "content": prompt}], "message_id": "m"}
@@ -104,7 +105,7 @@ async def test_six_hundred_stops_in_any_state_and_order_leave_nothing_in_flight(
         await wait_until(all_slots, deadline_s=60.0, what="every slot taken")
         assert len([key async for key in keys(kit, "tr:*:active")]) == len(rest)
         stops = [*done, *rest]
-        random.shuffle(stops)
+        crowd.dice.shuffle(stops)
         await asyncio.gather(*map(crowd.stop, stops))
         assert set(await ended(kit, rest, 60.0)) == {"aborted"}
         assert set(await ended(kit, done, 1.0)) == {"done"}

@@ -170,6 +170,15 @@ async def test_a_restart_cancels_the_run_that_it_replaces(kit: Kit) -> None:
     assert first.running != second.running
 
 
+async def wait_cancelled(kit: Kit, ref: MessageRef, within_s: float = 10.0) -> None:
+    """Wait until the upstream has cancelled the message's first run."""
+
+    async def cancelled() -> bool:
+        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
+
+    await wait_until(cancelled, deadline_s=within_s)
+
+
 async def test_a_stop_of_a_background_run_whose_worker_died_cancels_it_upstream(kit: Kit) -> None:
     first = await kit.worker()
     ref = await kit.send(SLOW.replace("tokens=160", "tokens=2000"), "background")
@@ -178,11 +187,7 @@ async def test_a_stop_of_a_background_run_whose_worker_died_cancels_it_upstream(
     await kit.log.stop(ref)
     await kit.worker()
     assert (await kit.ended(ref)).state == "aborted"
-
-    async def cancelled() -> bool:
-        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
-
-    await wait_until(cancelled, deadline_s=3.0)
+    await wait_cancelled(kit, ref, within_s=3.0)
 
 
 async def test_a_message_given_up_leaves_no_run_behind(kit: Kit) -> None:
@@ -192,11 +197,7 @@ async def test_a_message_given_up_leaves_no_run_behind(kit: Kit) -> None:
     await doomed.kill()
     await kit.worker(TAILRACE_MAX_ATTEMPTS=1)
     assert (await kit.ended(ref)).state == "failed"
-
-    async def cancelled() -> bool:
-        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
-
-    await wait_until(cancelled, deadline_s=3.0)
+    await wait_cancelled(kit, ref, within_s=3.0)
 
 
 async def test_a_leaving_worker_hands_its_answers_over_with_the_attempt_refunded(kit: Kit) -> None:
@@ -320,11 +321,7 @@ async def test_a_stop_ends_the_background_run_of_a_dead_worker_before_its_lease_
     if full:
         await kit.wait_text(await kit.send(endless), 50)
     assert (await kit.log.stop(ref)).status == "stopping"
-
-    async def cancelled() -> bool:
-        return bool((await kit.calls(ref))[0]["outcome"] == "cancelled")
-
-    await wait_until(cancelled)
+    await wait_cancelled(kit, ref)
     assert (await kit.meta(ref)).leased
 
 

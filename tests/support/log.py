@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +41,8 @@ from shared.redis import resolver
 
 LEASE_MS = 60_000
 REQUEST = b'{"model":"m","messages":[]}'
+ODD = MessageRef("a{c", "}chat{💬}", "m}1")
+"""With braces, by which a cluster tells the slot of a key."""
 
 
 def first_entry(ref: MessageRef) -> bytes:
@@ -242,3 +244,31 @@ async def checkpoint(log: Log, own: Ownership, *cuts: int) -> None:
     """Store the segments of the log cut behind these seqs."""
     for number, segment in enumerate(segments_of(await log.read_all(own.ref), *cuts)):
         assert await log.checkpoint(own, number, segment) == Reply("ok", number + 1)
+
+
+async def eventful(log: Log, link: Commands, ref: MessageRef) -> Ownership:
+    """Lead the chat of `ref` through nearly every operation of the log; `link` leads to the same Redis.
+
+    At the end a second message of the chat is stopped whose owner has lost its lease; returns that ownership.
+    """
+    second = replace(ref, message_id="{x}2")
+    await create(log, ref)
+    own = await claim(log, ref)
+    await append(log, own, 3, "a")
+    assert await extend(log, own, 3, "b")
+    assert (await log.checkpoint(own, 0, segment_of(await log.read_all(ref)))).status == "ok"
+    await log.append(own, 4, (), lease_ms=60_000, renew_ttl=True, deadline_s=5)
+    await log.decide(own, ending("done"))
+    await create(log, second, policy="replace")
+    await log.release(own)
+    await log.force(await seen(log, ref), ending("aborted"))
+    await create(log, replace(ref, message_id="3"), policy="parallel")
+    own = await claim(log, second)
+    backup = await log.backup(second)
+    assert backup is not None
+    entries = await log.read_all(second)
+    await lose_everything(link)
+    assert (await log.restore(own, backup, entries, lease_ms=1000, channel="w")).status == "ok"
+    await run_out(link, second)
+    assert (await log.stop(second)).status == "ownerless"
+    return own
