@@ -1,17 +1,20 @@
 """Owns a user's index of messages in flight: what `GET /active` lists and what the bound on them counts.
 
 The index is written beside the log, not with it, so it may name messages that are over, and after a crash in
-between may miss one. Whoever reads it looks at each message's own record and takes the finished ones out.
+between may miss one. Whoever reads it looks at each message's own record and takes the finished ones out. A message
+that is being started has no record yet: its place is kept in a set beside the index, and is void by itself after
+the longest start.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Literal, cast
 
 from gateway.access.principal import Principal
 from shared.commands import Commands
 from shared.ids import MessageRef
-from shared.log.keys import user_key
+from shared.log.keys import starting_key, user_key
 from shared.log.log import Log
 from shared.log.types import Meta
 
@@ -21,15 +24,39 @@ MOST_LISTED = 1000
 RECOUNT_EVERY_S = 1.0
 MOST_REMEMBERED = 10_000
 
+Place = Literal["taken", "held", "full"]
+"""What came of asking for a place: it is ours to give back; the message has one already; there is none."""
+
+# KEYS of both: 1 the index  2 what is being started, by when in server's seconds
+# ARGV 1 member  2 most of both together  3 how long a start takes at most, s
+_RESERVE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) or redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 'held' end
+if redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 'taken'
+"""
+# ARGV 1 member  2 its time  3 the time before which all are over  4 how long the index is kept, ms
+_ADD = """
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[1], 'NX', ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+"""
+
 
 class UserIndex:
     """The indexes of all users, in Redis."""
 
-    def __init__(self, link: Commands, log: Log, *, keep_s: int) -> None:
-        """`keep_s`: the longest that a message can be in flight, and then some."""
+    def __init__(self, link: Commands, log: Log, *, keep_s: int, deadline_s: float = 5.0) -> None:
+        """`keep_s`: the longest that a message can be in flight, and then some; `deadline_s`: of one operation."""
         self._link = link
         self._log = log
         self._keep_s = keep_s
+        self._deadline_s = deadline_s
+        self._start_s = int(deadline_s * 5) + 1
         self._looked: dict[str, float] = {}
 
     @staticmethod
@@ -37,15 +64,35 @@ class UserIndex:
         # Named by the scope, so that whoever holds a message's ref and record can name it too.
         return user_key(who.scope, who.user)
 
+    @staticmethod
+    def _keys(who: Principal) -> tuple[str, str]:
+        return user_key(who.scope, who.user), starting_key(who.scope, who.user)
+
+    async def reserve(self, who: Principal, ref: MessageRef, most: int) -> Place:
+        """Take a place among `most` for a message that is about to be started, whoever else asks at this moment.
+
+        `add` makes it the message's, `release` gives it back, and after the longest start it is void. If there seems
+        to be none, the messages that are over are taken out first.
+        """
+        place = await self._reserve(who, ref, most)
+        if place == "full":
+            await self._tidy(who)
+            place = await self._reserve(who, ref, most)
+        return place
+
+    async def _reserve(self, who: Principal, ref: MessageRef, most: int) -> Place:
+        args = (ref.member, most, self._start_s)
+        reply = await self._link.script(_RESERVE, self._keys(who), args, deadline_s=self._deadline_s)
+        return cast(Place, reply.decode())
+
+    async def release(self, who: Principal, ref: MessageRef) -> None:
+        """Give back a place that was `taken` and not needed."""
+        await self._link.call("ZREM", self._keys(who)[1], ref.member)
+
     async def add(self, who: Principal, ref: MessageRef, now_s: float) -> None:
         """Note a started message (again)."""
-        key = self._key(who)
-        call = self._link.call
-        await asyncio.gather(
-            call("ZADD", key, "NX", f"{now_s:.3f}", ref.member),
-            call("ZREMRANGEBYSCORE", key, "-inf", f"{now_s - self._keep_s:.3f}"),
-            call("PEXPIRE", key, self._keep_s * 1000),
-        )
+        args = (ref.member, f"{now_s:.3f}", f"{now_s - self._keep_s:.3f}", self._keep_s * 1000)
+        await self._link.script(_ADD, self._keys(who), args, deadline_s=self._deadline_s)
 
     async def remove(self, who: Principal, *members: str) -> None:
         """Take messages out."""
@@ -56,8 +103,8 @@ class UserIndex:
         """Return how many messages are in the index: at least those in flight."""
         return int(await self._link.call("ZCARD", self._key(who)))
 
-    async def recount(self, who: Principal) -> int:
-        """Return how many messages are in flight; looks at the records at most once a second for one user.
+    async def _tidy(self, who: Principal) -> None:
+        """Take out what is over; looks at the records at most once a second for one user.
 
         A user at their bound pays for looking at all of it with a wait, not with our time.
         """
@@ -67,7 +114,6 @@ class UserIndex:
                 self._looked.clear()
             self._looked[who.scope] = now
             await self.in_flight(who)
-        return await self.count(who)
 
     async def in_flight(self, who: Principal) -> list[Meta]:
         """Return the records of the user's messages in flight, oldest first, and take the others out."""

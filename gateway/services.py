@@ -74,7 +74,8 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
         pulse.open()
         stack.push_async_callback(pulse.close)
         metrics.observe(hub, link)
-        index = UserIndex(link, log, keep_s=settings.message_deadline_s + settings.replay_s)
+        keep_s = settings.message_deadline_s + settings.replay_s
+        index = UserIndex(link, log, keep_s=keep_s, deadline_s=settings.redis_deadline_s)
         tickets = Tickets(
             link,
             secret=settings.ticket_secret.get_secret_value(),

@@ -101,9 +101,8 @@ async def _start(
     # The hash is of what was asked: a default model that changes meanwhile makes no other request of it.
     body_hash = sha256(encode_request(request)).hexdigest()
     request = msgspec.structs.replace(request, model=services.models.choose(request.model))
-    await _admit(services, who, ref if named else None)
     before = await services.log.active(ref.tenant, ref.chat_id) if chosen == "replace" else None
-    reply = await _create(services, who, ref, request, body_hash, chosen, named=named)
+    reply = await _create_within_bounds(services, who, ref, request, body_hash, chosen, named=named)
     match reply:
         case Created(cursor=cursor):
             await _announce(services, who, ref, request)
@@ -147,23 +146,56 @@ def _check_params(request: GenerationRequest) -> None:
         raise InvalidRequest(f"not accepted among params: {', '.join(sorted(reserved))}")
 
 
-async def _admit(services: Services, who: Principal, named: MessageRef | None) -> None:
-    """Raise `Overloaded` at a bound. The counts are not exact under concurrency: a bound may be overshot a little."""
+async def _create_within_bounds(
+    services: Services,
+    who: Principal,
+    ref: MessageRef,
+    request: GenerationRequest,
+    body_hash: str,
+    policy: Policy,
+    *,
+    named: bool,
+) -> Created | Exists | Refused:
+    """CREATE, with a place under the user's bound. In doubt the place stays taken, until the index voids it."""
+    taken = await _admit(services, who, ref, named=named)
     try:
-        await _check_bounds(services, who)
+        reply = await _create(services, who, ref, request, body_hash, policy, named=named)
+    except StorageFull:
+        await _give_back(services, who, ref, taken)
+        raise
+    if not isinstance(reply, Created):
+        await _give_back(services, who, ref, taken)
+    return reply
+
+
+async def _admit(services: Services, who: Principal, ref: MessageRef, *, named: bool) -> bool:
+    """Raise `Overloaded` at a bound (the user's is exact, the queue's is not); return whether a place was taken."""
+    try:
+        return await _within_bounds(services, who, ref)
     except Overloaded:
         # A start that came before creates nothing: refusing it would hide a running answer from its caller.
-        if named is None or await services.log.meta(named) is None:
+        if not named or await services.log.meta(ref) is None:
             raise
+    return False
 
 
-async def _check_bounds(services: Services, who: Principal) -> None:
+async def _within_bounds(services: Services, who: Principal, ref: MessageRef) -> bool:
     settings = services.settings
     if settings.max_queue and await services.dispatcher.depth() >= settings.max_queue:
         raise Overloaded("too many messages are waiting for a worker; try again")
     most = settings.max_running_per_user
-    if most and await services.index.count(who) >= most and await services.index.recount(who) >= most:
+    place = await services.index.reserve(who, ref, most) if most else "held"
+    if place == "full":
         raise LimitReached(f"{most} messages are in flight already; try again when one is over")
+    return place == "taken"
+
+
+async def _give_back(services: Services, who: Principal, ref: MessageRef, taken: bool) -> None:
+    if taken:
+        try:
+            await services.index.release(who, ref)
+        except TailraceError as error:
+            log.info("place not given back; it is void soon", extra={"ref": ref.member, "code": error.code})
 
 
 async def _create(

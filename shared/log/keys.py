@@ -94,6 +94,11 @@ def user_key(tenant: str, user: str) -> str:
     return f"{PREFIX}:user:{{{quote(tenant)}/{quote(user)}}}:live"
 
 
+def starting_key(tenant: str, user: str) -> str:
+    """Return the key of the messages that a user is starting just now, in the slot of `user_key`."""
+    return f"{PREFIX}:user:{{{quote(tenant)}/{quote(user)}}}:starting"
+
+
 def ref_of_meta_key(key: str) -> MessageRef:
     """Read a meta key back into its ref; raise `InvalidId` for other keys."""
     inner, _, rest = key.removeprefix(f"{PREFIX}:{{").partition("}:")

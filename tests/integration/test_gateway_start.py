@@ -17,7 +17,7 @@ from shared.events import Created, decode_event
 from shared.ids import MessageRef
 from shared.jobs import QUEUE_NAME, GenerationRequest, decode_request
 from shared.link import Link
-from shared.log.keys import DUE, log_keys
+from shared.log.keys import DUE, log_keys, starting_key
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, LiveGateway
@@ -228,6 +228,45 @@ async def test_a_users_messages_in_flight_are_bounded_and_finished_ones_do_not_c
             assert (await bob.post("/chats/3/messages", json=ASK)).status_code == 202
             await ann.post(f"/chats/0/messages/{ids[0]}/stop")
             assert (await ann.post("/chats/3/messages", json=ASK)).status_code == 202
+
+
+async def test_a_users_bound_holds_for_starts_at_the_same_moment_on_two_gateways(make_gateway: MakeGateway) -> None:
+    async with make_gateway(max_running_per_user=2) as a, make_gateway(max_running_per_user=2) as b:
+        async with a.client() as on_a, b.client() as on_b:
+            posts = [(on_a, on_b)[n % 2].post(f"/chats/{n}/messages", json=ASK) for n in range(60)]
+            answers = await asyncio.gather(*posts)
+            assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 58
+            assert len((await on_a.get("/active")).json()["messages"]) == 2
+
+
+async def test_a_refused_or_repeated_start_takes_no_place_under_the_bound(
+    make_gateway: MakeGateway, link: Link
+) -> None:
+    async with make_gateway(max_running_per_user=2) as gateway, gateway.client() as client:
+        named = {**ASK, "message_id": "m"}
+        for _ in range(3):
+            assert (await client.post("/chats/c/messages", json=named)).status_code == 202
+            assert (await client.post("/chats/c/messages", json=ASK)).status_code == 409
+        await client.post("/chats/c/messages/m/stop")
+        assert (await client.post("/chats/c/messages", json=named)).json()["state"] == "aborted"
+        for n in range(2):
+            assert (await client.post(f"/chats/{n}/messages", json=ASK)).status_code == 202
+        assert await link.call("ZCARD", starting_key(LOCAL.scope, LOCAL.user)) == 0
+        assert (await client.post("/chats/2/messages", json=ASK)).status_code == 429
+        # At the bound, too, what was accepted before is found.
+        assert (await client.post("/chats/c/messages", json=named)).status_code == 202
+
+
+async def test_a_place_that_nobody_gave_back_is_void_after_the_longest_start(
+    make_gateway: MakeGateway, link: Link
+) -> None:
+    async with make_gateway(max_running_per_user=1) as gateway, gateway.client() as client:
+        key, left = starting_key(LOCAL.scope, LOCAL.user), LOCAL.ref("x", "left").member
+        now = int((await link.call("TIME"))[0])
+        await link.call("ZADD", key, now, left)
+        assert (await client.post("/chats/c/messages", json=ASK)).status_code == 429
+        await link.call("ZADD", key, now - 60, left)
+        assert (await client.post("/chats/c/messages", json=ASK)).status_code == 202
 
 
 async def test_unknown_models_and_parameters_that_are_ours_are_refused(client: httpx.AsyncClient) -> None:
