@@ -23,7 +23,7 @@ from gateway.ui.ui_messages import ChatMessage, UiMessage, to_chat_messages
 from shared import events as ev
 from shared.errors import ChatBusy, InvalidRequest
 from shared.events import encode_json
-from shared.ids import new_message_id
+from shared.ids import derived_id, new_message_id
 from shared.jobs import GenerationRequest
 from shared.log.types import Policy
 
@@ -33,7 +33,7 @@ class UiChatBody(Struct, rename={"message_id": "messageId"}):
 
     messages: Annotated[list[UiMessage] | None, Meta(description="The conversation.")] = None
     message: Annotated[UiMessage | None, Meta(description="Or its last message alone.")] = None
-    id: Annotated[str | None, Meta(description="The chat; without one it is a new chat.")] = None
+    id: Annotated[str | None, Meta(description="The chat; without one a new one, named by an Idempotency-Key.")] = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: Annotated[str | None, Meta(description="The message to edit, regenerate or continue.")] = None
     model: Annotated[str | None, Meta(description="Empty: the default model.")] = None
@@ -64,7 +64,7 @@ PARAMS = (
 
 async def begin(services: Services, who: Principal, body: UiChatBody, *, idempotency_key: str | None) -> Started:
     """Start what `body` asks for, or join it where it runs already; raises as `start`."""
-    chat_id = new_message_id().replace("msg_", "chat_") if body.id is None else body.id
+    chat_id = _new_chat_id(who, idempotency_key) if body.id is None else body.id
     request = await _request(services, who, chat_id, body)
     try:
         return await start(
@@ -77,6 +77,11 @@ async def begin(services: Services, who: Principal, body: UiChatBody, *, idempot
         if not services.settings.allow_replace or not await _left(services, who, chat_id, busy.active, body):
             raise
     return await start(services, who, chat_id, request, idempotency_key=idempotency_key, policy="replace")
+
+
+def _new_chat_id(who: Principal, key: str | None) -> str:
+    """Return the id of a chat that the sender did not name: one key, one chat, or it would mean nothing."""
+    return new_message_id().replace("msg_", "chat_") if key is None else derived_id("chat", who.scope, key)
 
 
 async def _left(services: Services, who: Principal, chat_id: str, active: str, body: UiChatBody) -> bool:
@@ -102,7 +107,8 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
     if body.messages:
         messages = to_chat_messages(body.messages)
     else:
-        turn = await latest_turn(services, who, chat_id)
+        # A chat without a name is new, though its request may be a repetition.
+        turn = None if body.id is None else await latest_turn(services, who, chat_id)
         messages = complete(turn, body.message, body.trigger, body.message_id)
     system = {"role": "system", "content": body.system}
     if body.system and messages[:1] != [system]:

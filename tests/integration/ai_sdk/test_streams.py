@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -206,3 +207,19 @@ async def test_a_chat_without_an_id_is_a_new_one(client: httpx.AsyncClient) -> N
             assert reply.status_code == 200
             runs.add(reply.headers["x-workflow-run-id"])
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize("said", [{"messages": [user()]}, {"message": user()}])
+async def test_a_key_names_the_start_of_a_chat_without_an_id_too(
+    client: httpx.AsyncClient, other: httpx.AsyncClient, said: dict[str, Any]
+) -> None:
+    runs = []
+    for one, key in ((client, "k1"), (other, "k1"), (client, "k2")):
+        headers = {"idempotency-key": f"{key}-{list(said)}"}
+        async with one.stream("POST", "/api/chat", json=said, headers=headers) as reply:
+            assert reply.status_code == 200
+            runs.append(reply.headers["x-workflow-run-id"])
+    assert runs[0] == runs[1] != runs[2]
+    changed = {"messages": [user("something else")]}
+    refused = await client.post("/api/chat", json=changed, headers={"idempotency-key": f"k1-{list(said)}"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "idempotency_mismatch")
