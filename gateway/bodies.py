@@ -80,7 +80,10 @@ class StartBody(Struct, forbid_unknown_fields=True):
     ] = None
     policy: Annotated[
         Policy | None,
-        Meta(description="What to do while the chat has a message in flight; null: as the gateway is set."),
+        Meta(
+            description="While the chat has messages in flight: refuse, stop them all and take their place, or join "
+            "them; null: as the gateway is set."
+        ),
     ] = None
     metadata: Annotated[dict[str, Any], Meta(description="Kept with the request, not sent to the model.")] = {}
 

@@ -101,13 +101,13 @@ async def _start(
     # The hash is of what was asked: a default model that changes meanwhile makes no other request of it.
     body_hash = sha256(encode_request(request)).hexdigest()
     request = msgspec.structs.replace(request, model=services.models.choose(request.model))
-    before = await services.log.active(ref.tenant, ref.chat_id) if chosen == "replace" else None
+    before = await services.log.in_flight(ref.tenant, ref.chat_id) if chosen == "replace" else []
     reply = await _create_within_bounds(services, who, ref, request, body_hash, chosen, named=named)
     match reply:
         case Created(cursor=cursor):
             await _announce(services, who, ref, request)
-            if before not in (None, ref.message_id):
-                await _end_replaced(services, who, who.ref(ref.chat_id, str(before)))
+            replaced = [who.ref(ref.chat_id, old) for old in before if old != ref.message_id]
+            await asyncio.gather(*(_end_replaced(services, who, old) for old in replaced))
             return Started(ref, cursor, "queued", existed=False)
         case Exists(state=state):
             return Started(ref, await _again(services, who, ref, request, state), state, existed=True)
@@ -247,7 +247,7 @@ async def _announce(services: Services, who: Principal, ref: MessageRef, request
 
 
 async def _end_replaced(services: Services, who: Principal, ref: MessageRef) -> None:
-    """End the replaced message at once if nobody works on it; CREATE has told its worker otherwise."""
+    """Stop a replaced message, at once if nobody works on it; CREATE itself has told the youngest one's worker."""
     try:
         await stop(services, who, ref, reason="replaced")
     except TailraceError as error:

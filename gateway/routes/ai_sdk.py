@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -42,7 +43,7 @@ NOTHING_LEFT = b'data: {"type":"finish"}\n\n' + DONE
 
 
 class StopBody(Struct):
-    """Which stream to stop; without one, whatever is in flight."""
+    """Which stream to stop; without one, all that is in flight."""
 
     activeStreamId: Annotated[
         str | None, Meta(description="The id of the message or run. Another one's stop is ignored.")
@@ -50,7 +51,7 @@ class StopBody(Struct):
 
 
 class ChatStopAnswer(Struct, frozen=True):
-    """Whether there was something to stop, and how it stands."""
+    """Whether there was something to stop, and how it stands: of several, the youngest that has not confirmed."""
 
     stopped: bool
     state: StopState | None = None
@@ -114,17 +115,25 @@ async def halt(request: Request) -> Response:
     chat_id = check_id("chat", path_text(request, "chat_id"))
     raw = await read_body(request, services.settings)
     wanted = parse(raw, StopBody).activeStreamId if raw.strip() else None
-    active = await services.log.active(who.scope, chat_id)
-    if active is None:
-        return json_answer(ChatStopAnswer(stopped=False))
-    ref = who.ref(chat_id, active)
-    if wanted is not None and not await is_named(services, who, ref, wanted):
-        return json_answer(ChatStopAnswer(stopped=False))
+    refs = [who.ref(chat_id, message_id) for message_id in await services.log.in_flight(who.scope, chat_id)]
+    if wanted is not None:
+        refs = [ref for ref in refs if await is_named(services, who, ref, wanted)]
+    return json_answer(_halted(await asyncio.gather(*(_halt_one(services, who, ref) for ref in refs))))
+
+
+async def _halt_one(services: Services, who: Principal, ref: MessageRef) -> ChatStopAnswer:
     try:
         state = await stop(services, who, ref)
     except (NotFound, Gone):
-        return json_answer(ChatStopAnswer(stopped=False))
-    return json_answer(ChatStopAnswer(stopped=True, state=state, message_id=active))
+        return ChatStopAnswer(stopped=False)
+    return ChatStopAnswer(stopped=True, state=state, message_id=ref.message_id)
+
+
+def _halted(answers: list[ChatStopAnswer]) -> ChatStopAnswer:
+    """Return the youngest one's answer, oldest first; one that is not confirmed yet goes before all that are."""
+    stopped = [answer for answer in answers if answer.stopped]
+    waiting = [answer for answer in stopped if answer.state == "stopping"]
+    return (waiting or stopped or [ChatStopAnswer(stopped=False)])[-1]
 
 
 def _stream(services: Services, ref: MessageRef, place: Place, headers: dict[str, str] | None = None) -> ASGIApp:
@@ -205,7 +214,7 @@ OPERATIONS = (
         method="POST",
         path=f"{ONE}/stop",
         handler=halt,
-        summary="Stop the chat's answer in flight; what it has so far is kept.",
+        summary="Stop the chat's answers in flight, or the one named; what they have so far is kept.",
         answers={200: (ChatStopAnswer,)},
         errors=(*_ERRORS, 408, 413, 415),
         body=StopBody,

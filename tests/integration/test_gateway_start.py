@@ -20,7 +20,7 @@ from shared.link import Link
 from shared.log.keys import DUE, log_keys, starting_key
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway
+from tests.support.gateway import ASK, LiveGateway, running, started
 from tests.support.redis import RedisServer
 from tests.support.writer import LogWriter
 
@@ -177,6 +177,18 @@ async def test_replace_tells_the_worker_of_a_running_message(client: httpx.Async
     assert meta is not None
     assert (meta.state, meta.stop) == ("running", "replaced")
     assert await log.active(LOCAL.scope, "c") == new
+
+
+async def test_replace_stops_all_that_is_in_flight(client: httpx.AsyncClient, log: Log) -> None:
+    writer = await running(client, log, "c", "a")
+    for message in "bcd":
+        await started(client, "c", message, policy="parallel")
+    for _ in range(2):  # and a repetition stops nothing
+        await started(client, "c", "new", policy="replace")
+        assert await log.in_flight(LOCAL.scope, "c") == ["a", "new"]
+    meta = await log.meta(writer.ref)
+    assert meta is not None
+    assert (meta.state, meta.stop) == ("running", "replaced")
 
 
 async def test_parallel_messages_are_bounded(make_gateway: MakeGateway) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.access.principal import LOCAL
 from shared import events as ev
-from tests.support.gateway import LiveGateway
+from tests.support.gateway import LiveGateway, running, started
 from tests.support.ui_chat import CLOSED, TEXT, VOID, UiChat, kinds, received, user
 from tests.support.wait import wait_until
 
@@ -107,6 +108,21 @@ async def test_a_stop_of_another_stream_is_ignored(chat: UiChat) -> None:
     ):
         answer = await chat.client.post(f"{chat.url}/stop", json={"activeStreamId": wanted, "assistantMessage": {}})
         assert answer.json()["stopped"] is stopped
+
+
+async def test_a_stop_of_the_chat_stops_all_that_is_in_flight(chat: UiChat, client: httpx.AsyncClient) -> None:
+    writer = await running(client, chat.log, chat.chat_id, "a")
+    for message in "bcd":
+        await started(client, chat.chat_id, message, policy="parallel")
+    named = await client.post(f"{chat.url}/stop", json={"activeStreamId": "c"})
+    assert named.json() == {"stopped": True, "state": "aborted", "message_id": "c"}
+    assert await chat.log.in_flight(LOCAL.scope, chat.chat_id) == ["a", "b", "d"]
+    told = await client.post(f"{chat.url}/stop")
+    assert told.json() == {"stopped": True, "state": "stopping", "message_id": "a"}
+    assert await chat.log.in_flight(LOCAL.scope, chat.chat_id) == ["a"]
+    meta = await chat.log.meta(writer.ref)
+    assert meta is not None
+    assert meta.stop == "user"
 
 
 async def test_a_restart_breaks_the_connection_and_is_not_replayed(chat: UiChat) -> None:
