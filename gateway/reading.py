@@ -145,14 +145,32 @@ async def read_active(services: Services, who: Principal) -> ActiveView:
 async def chat_stream(services: Services, who: Principal, chat_id: str, after: Cursor | None) -> MessageRef | None:
     """Return the message whose stream a viewer of the chat should get, None if there is nothing more to deliver.
 
-    The active one; or, for a viewer whose cursor is in it, the latest one though it has ended: whoever was cut
-    off shortly before the end must still learn of it.
+    The one that its cursor is in, if that is in flight or the latest: whoever was cut off shortly before the end must
+    still learn of it. Otherwise the active one, where a cursor of another message is like one that was lost.
     """
     active = await services.log.active(who.scope, chat_id)
     # The pointer may outlive a record that nobody renewed any more; there is no owner then who could restore it.
     if active is not None and await services.log.meta(who.ref(chat_id, active)) is not None:
-        return who.ref(chat_id, active)
+        followed = who.ref(chat_id, active)
+        return followed if after is None else await _holder(services, who, followed, after) or followed
     if after is None or (ref := await services.index.latest(who, chat_id)) is None:
         return None
-    entries = await services.log.read(ref, after, 1)
-    return ref if entries and entries[0].cursor == after else None
+    return ref if await _goes_on(services, ref, after) else None
+
+
+async def _holder(services: Services, who: Principal, active: MessageRef, after: Cursor) -> MessageRef | None:
+    """Return the message whose cursor this is: active, in flight beside it, or the latest; None if none."""
+    if await _goes_on(services, active, after):
+        return active
+    others = [who.ref(active.chat_id, other) for other in await services.log.in_flight(who.scope, active.chat_id)]
+    latest = await services.index.latest(who, active.chat_id)
+    for ref in (*others, latest):
+        if ref is not None and ref != active and await _goes_on(services, ref, after):
+            return ref
+    return None
+
+
+async def _goes_on(services: Services, ref: MessageRef, cursor: Cursor) -> bool:
+    """Whether the cursor is in the message and not its end."""
+    entries = await services.log.read(ref, cursor, 1)
+    return bool(entries) and entries[0].cursor == cursor and not entries[0].is_end

@@ -174,7 +174,8 @@ OPERATIONS = (
         method="GET",
         path=f"{CHAT}/stream",
         handler=stream_chat,
-        summary="The stream of the chat's message in flight; 204 if there is nothing more to deliver.",
+        summary="The stream of the chat's youngest message in flight, or of the one that the cursor is in while that "
+        "is in flight or the latest; 204 if there is nothing more to deliver.",
         answers={200: ("stream",), 204: ("empty",)},
         errors=(400, 404, 410, 503),
         parameters=STREAM_PARAMETERS,

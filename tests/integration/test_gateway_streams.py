@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 import msgspec
@@ -70,6 +71,44 @@ async def test_a_viewer_of_a_chat_that_was_cut_off_before_the_end_still_gets_it(
                 assert (response.status_code, response.content) == (204, b"")
             else:
                 assert sse_types(response.text) == types[at + 1 :]
+
+
+async def test_who_comes_back_to_a_chat_gets_the_rest_of_its_own_message_beside_others(
+    client: httpx.AsyncClient, log: Log
+) -> None:
+    older = await running(client, log, "c", "m1")
+    await running(client, log, "c", "m2")
+    at = str((await log.read_all(older.ref))[-1].cursor)
+    async with asyncio.timeout(10), client.stream("GET", "/chats/c/stream", headers={"last-event-id": at}) as response:
+        await older.finish()
+        assert sse_types((await response.aread()).decode()) == ["end"]
+    await running(client, log, "d", "m1")
+    newer = await running(client, log, "d", "m2")
+    last = str((await log.read_all(newer.ref))[-1].cursor)
+    await newer.finish()
+    assert await log.active(LOCAL.scope, "d") == "m1"
+    assert sse_types((await client.get("/chats/d/stream", headers={"last-event-id": last})).text) == ["end"]
+
+
+async def test_a_chats_cursor_of_a_message_that_another_followed_begins_the_other_by_a_reset(
+    client: httpx.AsyncClient, log: Log
+) -> None:
+    """So, too, does a browser that has all of a message and comes back by itself."""
+    first = await running(client, log, "c", "m1")
+    await first.finish()
+    second = await running(client, log, "c", "m2")
+    for entry in await log.read_all(first.ref):
+        async with client.stream("GET", "/chats/c/stream", headers={"last-event-id": str(entry.cursor)}) as response:
+            lines = [line async for line in _until(response, '"attempt"')]
+        assert sse_types("\n".join(lines)) == ["reset", "created", "attempt"]
+    await second.finish()
+
+
+async def _until(response: httpx.Response, mark: str) -> AsyncIterator[str]:
+    async for line in response.aiter_lines():
+        yield line
+        if mark in line:
+            return
 
 
 BAD = [
