@@ -67,6 +67,9 @@ class _Parts(Collector):
     def collect(self) -> Iterator[Metric]:
         hub, stats = self._hub, self._link.stats
         yield GaugeMetricFamily("tailrace_gateway_viewers", "Streams open now.", len(hub.viewers))
+        yield CounterMetricFamily(
+            "tailrace_gateway_slow_viewers", "Streams cut off because nothing was taken for too long.", hub.slow
+        )
         yield GaugeMetricFamily("tailrace_gateway_tails", "Messages tailed now.", hub.tails)
         yield GaugeMetricFamily("tailrace_gateway_redis_up", "Whether the command link stands.", float(self._link.up))
         yield GaugeMetricFamily("tailrace_gateway_live_up", "Whether the live link stands.", float(hub.live))

@@ -52,6 +52,9 @@ class Metrics:
         )
         self.slots = Gauge("tailrace_slots", "Slots of this worker.", registry=registry)
         self.slots_used = Gauge("tailrace_slots_used", "Slots in use.", registry=registry)
+        self.queue_depth = Gauge(
+            "tailrace_queue_depth", "Messages that wait for a worker, at the reaper's last look.", registry=registry
+        )
         self.draining = Gauge("tailrace_draining", "1 once the worker takes no more work.", registry=registry)
 
     def text(self) -> bytes:

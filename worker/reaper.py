@@ -46,11 +46,19 @@ class Reaper:
 
     async def run(self) -> None:
         """Keep appointments until cancelled."""
-        await _forever(self.reap, self._settings.reap_s, "reaping")
+        await _forever(self._turn, self._settings.reap_s, "reaping")
 
     async def sweep(self) -> None:
         """Now and then, when it is this worker's turn, look for messages that no index knows; until cancelled."""
         await _forever(self.sweep_once, self._settings.sweep_s, "sweeping")
+
+    async def _turn(self) -> None:
+        await self.reap()
+        await self.measure()
+
+    async def measure(self) -> None:
+        """Note how long the queue is: once a turn, whatever goes through it."""
+        self._metrics.queue_depth.set(await self._dispatcher.depth())
 
     async def reap(self) -> None:
         """Look at every message whose time has come."""

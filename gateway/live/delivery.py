@@ -103,6 +103,7 @@ class Delivery:
                     sink.break_off()
                     await sink.wait_closed()
         except TimeoutError:
+            self._hub.slow += 1
             sink.abort()
 
     async def _settle(self) -> None:

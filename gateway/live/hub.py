@@ -107,6 +107,8 @@ class Hub:
         self._restored_by = 0.0
         self._asked: dict[MessageRef, float] = {}
         self.viewers: set[Watched] = set()
+        self.slow = 0
+        """How many viewers were cut off because their sockets took nothing for `send_timeout_s`."""
         self._listeners: dict[bytes, set[Callable[[], None]]] = {}
         self._dirty: list[Channel] = []
         self._in_read = False
@@ -293,6 +295,7 @@ class Hub:
         if viewer.gone:
             viewer.stop("left")
         elif viewer.stuck(now) > settings.send_timeout_s:
+            self.slow += 1
             viewer.abandon()
         elif now >= viewer.break_at:
             viewer.stop("broken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from typing import Any
 
@@ -60,6 +61,8 @@ async def test_who_takes_nothing_is_not_kept_behind_the_end_or_the_break(
             writer = await running(client, log)
             for _ in range(60):
                 await writer.say("x" * 50_000)
+            for listening in (sock for server in gateway.server.servers for sock in server.sockets):
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # or the system may take it all
             if over:
                 await writer.finish()
         with socket.socket() as deaf:
@@ -68,6 +71,23 @@ async def test_who_takes_nothing_is_not_kept_behind_the_end_or_the_break(
             deaf.sendall(b"GET /chats/c/messages/m/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             await wait_until(lambda: gateway.services.hub.tails == 1)
             await wait_until(lambda: gateway.services.hub.tails == 0)
+        async with gateway.client() as client:
+            told = (await client.get("/metrics")).text
+        assert re.findall(r"^tailrace_gateway_slow_viewers_total (\S+)$", told, re.MULTILINE) == ["1.0"]
+
+
+async def test_who_takes_nothing_in_mid_stream_is_cut_off_and_counted(make_gateway: MakeGateway, log: Log) -> None:
+    async with make_gateway(send_timeout_s=0.5, viewer_buffer_bytes=65_536) as gateway, gateway.client() as client:
+        writer = await running(client, log)
+        for _ in range(60):
+            await writer.say("x" * 50_000)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+            deaf.sendall(b"GET /chats/c/messages/m/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await wait_until(lambda: gateway.services.hub.slow == 1)
+            await wait_until(lambda: gateway.services.hub.tails == 0)
+        assert gateway.services.hub.slow == 1
 
 
 async def test_viewers_that_leave_before_the_subscription_stands_leave_nothing_behind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from shared import events as ev
 from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
+from shared.jobs import QUEUE_NAME
 from shared.link import Link
 from shared.log.ending import end_unowned, failure
 from shared.log.keys import DUE, log_keys
@@ -17,6 +19,7 @@ from shared.log.log import Log
 from shared.log.types import Meta
 from shared.message import decode_message
 from tests.support.log import append, claim, created, lose_everything, run_out, seen, started
+from tests.support.wait import wait_until
 from worker.metrics import Metrics
 from worker.reaper import Reaper, judge
 from worker.settings import WorkerSettings
@@ -65,6 +68,18 @@ def test_how_a_message_that_nobody_owns_must_end(change: dict[str, Any], expecte
 @pytest.fixture
 def reaper(log: Log, link: Link) -> Reaper:
     return Reaper(log, Dispatcher(link), SETTINGS, Metrics())
+
+
+async def test_each_turn_notes_how_long_the_queue_is(link: Link, log: Log) -> None:
+    dispatcher, metrics = Dispatcher(link), Metrics()
+    reaper = Reaper(log, dispatcher, SETTINGS.model_copy(update={"reap_s": 0.01}), metrics)
+    for n in range(3):
+        await dispatcher.dispatch(MessageRef("t", "c", f"m{n}"))
+    turning = asyncio.create_task(reaper.run())
+    await wait_until(lambda: b"tailrace_queue_depth 3.0" in metrics.text())
+    await link.call("DEL", QUEUE_NAME)
+    await wait_until(lambda: b"tailrace_queue_depth 0.0" in metrics.text())
+    turning.cancel()
 
 
 async def due(link: Link, ref: MessageRef) -> bool:
