@@ -186,8 +186,8 @@ PLANTED = (
         (
             (
                 "worker/upstreams/chat_events.py",
-                '            raise UpstreamError("upstream_interrupted", retryable=True)\n        return [*self._tools',
-                '            self.reason = "stop"\n        return [*self._tools',
+                '            raise UpstreamError("upstream_interrupted", retryable=True)\n        if self._failure',
+                '            self.reason = "stop"\n        if self._failure',
             ),
             (
                 "worker/upstreams/failures.py",

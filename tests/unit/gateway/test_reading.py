@@ -218,6 +218,26 @@ async def test_a_slow_viewer_that_counts_events_is_broken_off_a_lost_branch(
     assert "new" not in watching.sink.text
 
 
+async def test_a_replay_finds_out_by_itself_that_the_log_is_another(
+    gallery: Gallery, writer: LogWriter, redis_server: RedisServer
+) -> None:
+    """As above, with a tail that has heard of nothing."""
+    await writer.start()
+    watching = await gallery.watch(writer.ref, wire=WIRES["chat_completions"])
+    with lost_by_a_failover(redis_server, writer):
+        await writer.say("old 1 ", "old 2 ")
+        await watching.sink.until(lambda: "old 2 " in watching.sink.text)
+        tail = next(iter(gallery.hub._tails.values()))
+        await wait_until(lambda: watching.viewer.live and watching.viewer.cursor == tail.position)
+    elsewhere = LogWriter(writer.log, writer.ref)
+    tail.heal = lambda: None  # type: ignore[method-assign]
+    await elsewhere.claim(attempts_seen=1)
+    await elsewhere.say(*(f"new {n} " for n in range(50)))
+    watching.viewer.fall_behind()
+    assert await watching.outcome() == "broken"
+    assert "new" not in watching.sink.text
+
+
 async def test_pages_kept_of_a_lost_branch_are_given_to_nobody_who_knows_better(
     gallery: Gallery, writer: LogWriter, redis_server: RedisServer
 ) -> None:
