@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.auth import Authenticate, make_identify
+from gateway.access.auth import METRICS, PUBLIC, Authenticate, make_identify
 from gateway.errors import ErrorBoundary
 from gateway.live.transport import ExposeTransport
 from gateway.openai.openai_errors import OPENAI, PREFIX
@@ -93,7 +93,8 @@ def create_app(settings: GatewaySettings) -> ASGIApp:
     pages = (*static.make_operations(static.load_files(), settings), *local_controls.make_operations(settings))
     routes = make_routes([*OPERATIONS, _document_operation(settings), *pages])
     router = Router([*routes, websocket.ROUTE], redirect_slashes=False, lifespan=lifespan)
-    app: ASGIApp = Authenticate(_Rooted(router), identify)
+    public = PUBLIC | {METRICS} if settings.metrics_token.get_secret_value() else PUBLIC
+    app: ASGIApp = Authenticate(_Rooted(router), identify, public)
     app = CountRequests(ErrorBoundary(HostGuard(app, settings), {PREFIX: OPENAI}))
     return ExposeTransport(RawPath(RequestIds(_with_cors(app, settings))))
 

@@ -50,7 +50,7 @@ class GatewaySettings(SharedSettings):
     )
     ticket_s: int = Field(900, ge=1, description="How long a ticket may be used to open what it is for.")
     metrics_token: SecretStr = Field(
-        SecretStr(""), description="Bearer token that may read `/metrics`; empty: any authenticated caller."
+        SecretStr(""), description="Bearer token that alone may read `/metrics`; empty: any authenticated caller."
     )
 
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body.")

@@ -1,7 +1,7 @@
 """Owns who is asking: static keys, JWT bearers, and the wrapper that lets nothing else pass.
 
 Default deny: every path needs a credential unless it stands in `PUBLIC`. All refusals are alike, and come
-before anything is read from Redis.
+before anything is read from Redis. `/metrics` may have a token of its own, which is no caller's: its route asks for it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from shared.errors import InvalidId, NotAuthenticated, TailraceError
 PUBLIC = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 PUBLIC_FOLDER = "/static/"
 """The demo page and the client: files that are the same for everybody."""
+METRICS = "/metrics"
 
 SUBPROTOCOL = "tailrace.v1"
 BEARER = "bearer."
@@ -121,12 +122,14 @@ def credential_of(headers: Headers) -> str | None:
 class Authenticate:
     """Lets a request pass once it is known whose it is."""
 
-    def __init__(self, app: ASGIApp, identify: Identify) -> None:
+    def __init__(self, app: ASGIApp, identify: Identify, public: frozenset[str] = PUBLIC) -> None:
+        """`public` may hold paths whose routes ask for a credential of another kind themselves."""
         self._app = app
         self._identify = identify
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and not is_public(scope):
+        if scope["type"] in ("http", "websocket") and not is_public(scope, self._public):
             try:
                 scope[_KEY] = await self._who(scope)
             except NotAuthenticated:
@@ -177,12 +180,12 @@ async def close_at_once(scope: Scope, receive: Receive, send: Send, code: int, r
     await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-def is_public(scope: Scope) -> bool:
-    """Whether anybody may have this."""
+def is_public(scope: Scope, public: frozenset[str]) -> bool:
+    """Whether anybody may have this: one of the paths `public`, or a file."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     path: str = scope["path"]
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in public or path.startswith(PUBLIC_FOLDER)
 
 
 def principal_of(connection: HTTPConnection) -> Principal:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.access.auth import credential_of
+from gateway.access.auth import METRICS, credential_of
 from gateway.metrics import CONTENT_TYPE
 from gateway.routes.request import NO_STORE, json_answer, services_of
 from gateway.routes.table import Operation
@@ -38,7 +38,8 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     services = services_of(request)
-    # Without a token of their own, metrics are for whoever is authenticated: they name nobody.
+    # Without a token of their own, metrics are for whoever is authenticated: they name nobody. With one, nobody else
+    # has asked for a credential: `Authenticate` lets the request come this far.
     token = services.settings.metrics_token.get_secret_value()
     if token and not hmac.compare_digest(token.encode(), (credential_of(request.headers) or "").encode()):
         raise NotAuthenticated("no valid credential came with the request")
@@ -67,7 +68,7 @@ OPERATIONS = (
     Operation(
         name="metrics",
         method="GET",
-        path="/metrics",
+        path=METRICS,
         handler=metrics,
         summary="Prometheus metrics.",
         answers={200: ("text",)},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from gateway.access.principal import Principal
@@ -19,6 +21,7 @@ from tests.support.redis import RedisServer
 from tests.support.writer import LogWriter
 
 KEYS = "ann-key=acme/ann,bob-key=acme/bob,eve-key=other/ann"
+SECRET = "a secret of the tests that is long enough"
 ANN, BOB, OTHER_ANN = "ann-key", "bob-key", "eve-key"
 WRONG = [
     {},
@@ -183,11 +186,28 @@ async def test_the_record_names_its_user(shared: LiveGateway, log: Log) -> None:
     assert meta.user == "ann"
 
 
-async def test_metrics_may_have_a_token_of_their_own(make_gateway: MakeGateway) -> None:
-    async with make_gateway(api_keys=KEYS + ",prom=ops/prometheus", metrics_token="prom") as gateway:
-        for token, status in ((ANN, 401), ("prom", 200)):
-            async with gateway.client(token) as client:
+@pytest.mark.parametrize("access", [{"api_keys": KEYS}, {"jwt_secret": SECRET}, {}], ids=["keys", "tokens", "open"])
+async def test_metrics_may_have_a_token_of_their_own(make_gateway: MakeGateway, access: dict[str, str]) -> None:
+    known = jwt.encode({"sub": "ann", "exp": time.time() + 60}, SECRET, "HS256")
+    async with make_gateway(**access, metrics_token="mtok") as gateway:
+        for credential, status in ((None, 401), (ANN, 401), (known, 401), ("mto", 401), ("mtok", 200)):
+            async with gateway.client(credential) as client:
                 assert (await client.get("/metrics")).status_code == status
+                assert (await client.head("/metrics")).status_code == status
+        async with gateway.client("mtok") as client:
+            for method, path in (("GET", "/active"), ("POST", "/metrics"), ("GET", "/metrics/")) if access else ():
+                assert (await client.request(method, path)).status_code == 401, f"{method} {path}"
+        async with gateway.client("mtok") as client, gateway.client() as stranger:
+            assert Answer.of(await stranger.get("/metrics")) == Answer.of(
+                await stranger.get("/metrics", headers=WRONG[1])
+            )
+            assert (await client.get("/metrics", headers={"x-api-key": "mtok"})).status_code == 401  # two credentials
+
+
+async def test_metrics_without_a_token_of_their_own_are_for_whoever_is_known(shared: LiveGateway) -> None:
+    for credential, status in ((None, 401), ("mtok", 401), (ANN, 200)):
+        async with shared.client(credential) as client:
+            assert (await client.get("/metrics")).status_code == status
 
 
 # -- without authentication
