@@ -42,7 +42,9 @@ class GatewaySettings(SharedSettings):
     jwt_user_claim: str = Field("sub", min_length=1, description="Claim that names the user.")
     jwt_default_tenant: str = Field("default", description="Tenant of a token without that claim; empty: refuse it.")
     trusted_hosts: str = Field(
-        "", description="`Host` names to accept, comma-separated; empty: any, but loopback only without authentication."
+        "",
+        description="`Host` names to accept, comma-separated; empty: any, but loopback only without authentication. "
+        "Probes come under any, and so do metrics that ask for a credential.",
     )
     cors_origins: str = Field("", description="Browser origins that may call, comma-separated; `*`: all.")
     ticket_secret: SecretStr = Field(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.auth import METRICS
 from gateway.settings import GatewaySettings, is_loopback
 from shared.errors import HostNotAllowed
 
@@ -39,6 +40,9 @@ class HostGuard:
     Listening on loopback keeps other machines out, not other people's pages: a page can point its own name at
     127.0.0.1 (DNS rebinding) and then read answers as its own origin, or post blindly across origins. Without
     authentication both are refused: `Host`, and `Origin` where there is one, must name this machine.
+
+    Probes come under any name, as does whoever collects metrics, by a pod's address. A page can read those only where
+    they ask for nothing, so only there they are guarded.
     """
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
@@ -46,9 +50,10 @@ class HostGuard:
         self._open = settings.open
         self._hosts = settings.hosts
         self._origins = frozenset(settings.origins)
+        self._metrics_ask = not settings.open or bool(settings.metrics_token.get_secret_value())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and scope["path"] not in PROBES:
+        if scope["type"] in ("http", "websocket") and not self._any_name(scope):
             headers = Headers(scope=scope)
             if not (self._host_allowed(headers) and self._origin_allowed(headers)):
                 if scope["type"] == "websocket":
@@ -56,6 +61,11 @@ class HostGuard:
                     return
                 raise HostNotAllowed("this gateway does not answer to that Host or Origin")
         await self._app(scope, receive, send)
+
+    def _any_name(self, scope: Scope) -> bool:
+        if scope["path"] == METRICS:
+            return self._metrics_ask and scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        return scope["path"] in PROBES
 
     def _host_allowed(self, headers: Headers) -> bool:
         if not (self._open or self._hosts):

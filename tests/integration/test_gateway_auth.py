@@ -261,6 +261,27 @@ async def test_trusted_hosts_bind_a_gateway_with_authentication_too(make_gateway
         assert (await client.get("/active", headers={"host": "other.example.org"})).status_code == 403
 
 
+@pytest.mark.parametrize("own", [{"api_keys": KEYS}, {"metrics_token": ANN}, {"api_keys": KEYS, "metrics_token": ANN}])
+async def test_metrics_with_a_credential_are_scraped_under_any_host(
+    make_gateway: MakeGateway, own: dict[str, str]
+) -> None:
+    """Prometheus asks a pod by its address; a page that points its own name here has no credential to send."""
+    async with make_gateway(**own, trusted_hosts="api.example.org") as gateway, gateway.client() as client:
+        for headers, status in (({}, 401), ({"authorization": f"Bearer {ANN}"}, 200)):
+            answer = await client.get("/metrics", headers={**headers, "host": "10.1.2.3:8000"})
+            assert answer.status_code == status
+        for method, path in (("GET", "/active"), ("GET", "/metrics/x"), ("POST", "/metrics")):
+            answer = await client.request(method, path, headers={"host": "10.1.2.3:8000"})
+            assert answer.status_code == 403, f"{method} {path}"
+
+
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
+async def test_metrics_that_ask_for_nothing_are_for_this_machines_pages(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    assert (await client.get("/metrics", headers=headers)).status_code == 403
+
+
 # -- other origins
 
 
