@@ -33,10 +33,9 @@ def say(text: str) -> None:
 def announcement(settings: LaunchSettings, redis_server: str) -> str:
     """Return what is printed once everything is ready: a transcript to try, then what to open."""
     first, second = (f"http://{settings.host}:{port}" for port in settings.ports)
-    model = f"{settings.openai.model} at {settings.openai.base_url}" if settings.openai else "scripted"
     body = '{"messages":[{"role":"user","content":"Tell me about rivers"}]}'
     return f"""
-  model   {model}
+  model   {_models(settings)}
   redis   {redis_server}
   logs    {settings.run_dir}/*.log
 
@@ -45,6 +44,12 @@ An answer over the first gateway; cut it with Ctrl-C, then resume it over the se
   curl -N {second}/chats/demo/stream -H 'last-event-id: ID'
 
 Tailrace is ready: open {first}/ (the other gateway is {second}/). Ctrl-C stops everything."""
+
+
+def _models(settings: LaunchSettings) -> str:
+    if settings.models_file is not None:
+        return f"{', '.join(settings.models_file.names)} from {settings.models_file.path}"
+    return f"{settings.openai.model} at {settings.openai.base_url}" if settings.openai else "scripted"
 
 
 async def _serve(crew: Crew, settings: LaunchSettings, redis_server: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,14 +14,12 @@ from deploy.local.settings import LaunchSettings
 
 
 def make_plan(settings: LaunchSettings, redis_server: str) -> list[list[ChildSpec]]:
-    """Return the children in stages; a stage needs the ones before it. Writes the models file they read."""
+    """Return the children in stages; a stage needs the ones before it. Writes the models file they read, if none is."""
     redis_port, model_port, health_port = find_free(settings.host, 3)
-    models = upstreams.openai(settings.openai) if settings.openai else upstreams.scripted(model_port)
-    models_file = settings.run_dir / "upstreams.toml"
-    upstreams.write(models_file, models)
+    scripted = settings.models_file is None and settings.openai is None
     common = {
         "TAILRACE_REDIS_URL": f"redis://{settings.host}:{redis_port}/0",
-        "TAILRACE_UPSTREAMS_FILE": str(models_file),
+        "TAILRACE_UPSTREAMS_FILE": str(_models_file(settings, model_port)),
         "TAILRACE_LOCAL": "1",
         # Who kills the worker on the page waits for its lease: on one machine nothing needs the usual 8 s.
         "TAILRACE_LEASE_MS": "3000",
@@ -28,13 +27,21 @@ def make_plan(settings: LaunchSettings, redis_server: str) -> list[list[ChildSpe
         "TAILRACE_LOCAL_PEERS": ",".join(f"http://{settings.host}:{port}" for port in settings.ports),
     }
     first = [_redis(settings, redis_server, redis_port)]
-    if settings.openai is None:
+    if scripted:
         first.append(_model(settings.host, model_port))
     gateways = [
         _gateway(f"gateway-{number}", settings.host, port, common) for number, port in enumerate(settings.ports, 1)
     ]
     # Gateways go down before the worker does, and both before Redis.
-    return [first, [_worker(settings.host, health_port, common)], gateways]
+    return [first, [_worker(settings, health_port, common)], gateways]
+
+
+def _models_file(settings: LaunchSettings, model_port: int) -> Path:
+    if settings.models_file is not None:
+        return settings.models_file.path
+    path = settings.run_dir / "upstreams.toml"
+    upstreams.write(path, upstreams.openai(settings.openai) if settings.openai else upstreams.scripted(model_port))
+    return path
 
 
 def _redis(settings: LaunchSettings, program: str, port: int) -> ChildSpec:
@@ -61,14 +68,24 @@ def _model(host: str, port: int) -> ChildSpec:
 
 
 # Both services drain for a second: Ctrl-C should not take the time that a production drain does.
-def _worker(host: str, health_port: int, common: dict[str, str]) -> ChildSpec:
+def _worker(settings: LaunchSettings, health_port: int, common: dict[str, str]) -> ChildSpec:
     env = {
         **common,
-        "TAILRACE_WORKER_HEALTH_HOST": host,
+        **_agents(settings),
+        "TAILRACE_WORKER_HEALTH_HOST": settings.host,
         "TAILRACE_WORKER_HEALTH_PORT": str(health_port),
         "TAILRACE_WORKER_DRAIN_S": "1",
     }
-    return ChildSpec(name="worker", argv=_module("worker"), env=env, ready=http_ok(host, health_port, "/readyz"))
+    ready = http_ok(settings.host, health_port, "/readyz")
+    return ChildSpec(name="worker", argv=_module("worker"), env=env, ready=ready)
+
+
+def _agents(settings: LaunchSettings) -> dict[str, str]:
+    """Return what lets agents be imported from the current folder, and from the one of the models file."""
+    if settings.models_file is None:
+        return {}
+    folders = [str(Path.cwd()), str(settings.models_file.path.parent), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def _gateway(name: str, host: str, port: int, common: dict[str, str]) -> ChildSpec:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.models import load_models
+
 
 class LaunchError(Exception):
     """The launch cannot go on; the text says what is wrong and what to do about it."""
@@ -20,12 +22,22 @@ class OpenAI:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsFile:
+    """A models file of the user's own, and the names in it."""
+
+    path: Path
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """Where to listen, where to keep files, which model answers."""
 
     port: int
     run_dir: Path
     openai: OpenAI | None
+    models_file: ModelsFile | None = None
+    """In place of the scripted model, and of `openai`."""
     ready_within_s: float = 60.0
     host: str = "127.0.0.1"
 
@@ -36,7 +48,7 @@ class LaunchSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> LaunchSettings:
-        """Read `TAILRACE_PORT`, `TAILRACE_RUN_DIR` and `OPENAI_*`.
+        """Read `TAILRACE_PORT`, `TAILRACE_RUN_DIR`, `TAILRACE_UPSTREAMS_FILE` and `OPENAI_*`.
 
         Raises `LaunchError` naming the variable that is wrong.
         """
@@ -44,7 +56,8 @@ class LaunchSettings:
         if not text.isdecimal() or not 1 <= int(text) <= 65534:
             raise LaunchError(f"TAILRACE_PORT={text} is not a port from 1 to 65534; try: make run PORT=8000")
         run_dir = Path(environment.get("TAILRACE_RUN_DIR") or ".run").absolute()
-        return cls(port=int(text), run_dir=run_dir, openai=_openai(environment))
+        models_file = _models_file(environment)
+        return cls(port=int(text), run_dir=run_dir, openai=_openai(environment), models_file=models_file)
 
 
 def _openai(environment: Mapping[str, str]) -> OpenAI | None:
@@ -55,3 +68,14 @@ def _openai(environment: Mapping[str, str]) -> OpenAI | None:
         base_url=base_url or "https://api.openai.com/v1",
         model=environment.get("OPENAI_MODEL") or "gpt-4o-mini",
     )
+
+
+def _models_file(environment: Mapping[str, str]) -> ModelsFile | None:
+    text = environment.get("TAILRACE_UPSTREAMS_FILE")
+    if not text:
+        return None
+    try:
+        names = load_models(text, environment).names
+    except ValueError as error:
+        raise LaunchError(f"TAILRACE_UPSTREAMS_FILE: {error}") from None
+    return ModelsFile(path=Path(text).absolute(), names=tuple(names))

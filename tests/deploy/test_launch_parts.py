@@ -9,6 +9,7 @@ import pytest
 
 from deploy.local import redis_server
 from deploy.local.lines import alarming, readable
+from deploy.local.plan import make_plan
 from deploy.local.settings import LaunchError, LaunchSettings
 from deploy.local.upstreams import openai
 
@@ -54,6 +55,31 @@ def test_a_key_alone_means_the_usual_place() -> None:
 
 def test_the_scripted_model_answers_where_nothing_is_named() -> None:
     assert LaunchSettings.from_environment({"OPENAI_MODEL": "gpt-4o"}).openai is None
+
+
+def test_models_of_ones_own_come_before_all_others_and_bring_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[[models]]\nname = "water"\nkind = "agent"\nagent = "weather_agent:agent"\n')
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    named = {"TAILRACE_UPSTREAMS_FILE": str(models), "TAILRACE_RUN_DIR": str(tmp_path), "OPENAI_API_KEY": "a-key"}
+    settings = LaunchSettings.from_environment(named)
+    assert settings.models_file is not None
+    assert settings.models_file.names == ("water",)
+    children = {spec.name: spec.env for stage in make_plan(settings, "redis-server") for spec in stage}
+    assert set(children) == {"redis", "worker", "gateway-1", "gateway-2"}
+    assert {env["TAILRACE_UPSTREAMS_FILE"] for name, env in children.items() if name != "redis"} == {str(models)}
+    assert children["worker"]["PYTHONPATH"].split(":") == [str(Path.cwd()), str(tmp_path), "/theirs"]
+
+
+@pytest.mark.parametrize("text", [None, "models = 1"])
+def test_models_that_cannot_be_read_are_named_before_anything_starts(tmp_path: Path, text: str | None) -> None:
+    models = tmp_path / "models.toml"
+    if text is not None:
+        models.write_text(text)
+    with pytest.raises(LaunchError, match=r"TAILRACE_UPSTREAMS_FILE: models file .*models\.toml"):
+        LaunchSettings.from_environment({"TAILRACE_UPSTREAMS_FILE": str(models)})
 
 
 def test_a_warning_in_json_reads_as_a_sentence() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,8 +15,11 @@ import pytest_asyncio
 
 from deploy.scripted_model.text import full_text
 from shared.events import TextDelta, ToolOutputAvailable, decode_event
-from tests.docs.readme import at, example
+from tests.deploy import native
+from tests.deploy.program import running
+from tests.docs.readme import ROOT, at, example
 from tests.support.node import FOLDER, NodeProgram, node_binary
+from tests.support.ports import free_pair
 from tests.support.processes import ProcessGroup
 from tests.support.redis import RedisServer
 from tests.support.road import Road, open_road
@@ -118,6 +122,28 @@ async def test_an_agent(start_redis: Callable[..., RedisServer], tmp_path: Path)
     assert [event.output for event in events if isinstance(event, ToolOutputAvailable)] == [{"metres": 1.9}]
     text = "".join(event.delta for event in events if isinstance(event, TextDelta))
     assert text == "At Millbridge the water stands at 1.9 metres. "
+
+
+@pytest.mark.timeout(120)
+async def test_an_agent_by_make_run(tmp_path: Path) -> None:
+    """In a folder that is the project's but for the two files, so that none is written into the real one."""
+    blocks, port = example("agent"), free_pair()
+    for entry in ROOT.iterdir():
+        if entry.name in ("Makefile", "requirements.lock", "deploy", "gateway", "shared", "worker"):
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "weather_agent.py").write_text(blocks["python"])
+    (tmp_path / "models.toml").write_text(blocks["toml"])
+    # The line as it stands, but for the port, and with the environment that the tests run in.
+    make = shlex.join(["make", "-o", f"{sys.prefix}/.locked", f"VENV={sys.prefix}", f"PORT={port}"])
+    line = f"exec env {blocks['sh'].strip()}".replace("make", make, 1)
+    bare = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "TAILRACE_", "MAKE"))}
+    async with running(["sh", "-c", line], env=bare, cwd=tmp_path) as program:
+        await program.wait_line("Tailrace is ready", within_s=60)
+        assert "water from " in await program.wait_line("  model  ", within_s=1)
+        async with native.connect(f"http://127.0.0.1:{port}") as client:
+            frames = await native.read(client, await native.start(client, "agent-demo", "Millbridge"))
+    assert native.text_of(frames) == "At Millbridge the water stands at 1.9 metres. "
+    assert frames[-1].is_end
 
 
 async def test_use_chat(road: Road, tmp_path: Path) -> None:
