@@ -125,7 +125,8 @@ class Queue:
         self._poll_s = poll_s
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.last_poll = self._loop.time()
+        self.last_poll: float | None = None
+        """When the last poll ended, or polling began; None before that."""
 
     def wake(self) -> None:
         """Poll now: a job was queued, or a slot became free."""
@@ -134,6 +135,7 @@ class Queue:
     async def run(self) -> None:
         """Poll until cancelled; jobs that were started by then are waited for, briefly."""
         pause = 0.05
+        self.last_poll = self._loop.time()
         while True:
             # A new one after each failure: arq loses count of its jobs when Redis breaks in the middle of starting one.
             pool = connection_pool(self._url)

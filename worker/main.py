@@ -139,7 +139,10 @@ class WorkerProcess:
         await self.health.close()
 
     def _alive(self) -> str:
-        # A poll that fails counts: Redis being away is no reason to restart the worker, a hung loop is.
+        # A poll that fails counts: Redis being away is no reason to restart the worker, a hung loop is. And none is due
+        # before Redis has answered for the first time.
+        if self.queue.last_poll is None:
+            return ""
         age = asyncio.get_running_loop().time() - self.queue.last_poll
         return "queue not polled" if age > _HUNG_AFTER_S and not self.supervisor.draining else ""
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+import worker.main
 from shared.models import Models, ModelSpec
 from worker.__main__ import main
+from tests.support.ports import free_port
+from tests.support.processes import http_status
+from tests.support.redis import RedisServer
+from tests.support.wait import wait_until
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
+from shared.tasks import end_tasks
 
 
 async def test_a_worker_without_one_of_its_tasks_leaves(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +49,23 @@ def test_a_wrong_setting_is_said_in_a_sentence(
     assert main() == 2
     told = capsys.readouterr().err
     assert told == "tailrace worker: TAILRACE_WORKER_SLOTS: Input should be greater than or equal to 1\n"
+async def test_a_worker_that_waits_for_its_redis_is_alive(
+    start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long: here every wait is too long, so that the first poll is the end of the grace."""
+    monkeypatch.setattr(worker.main, "_HUNG_AFTER_S", -1.0)
+    redis, port = start_redis(), free_port()
+    await asyncio.to_thread(redis.kill)
+    settings = WorkerSettings(redis_url=redis.url, worker_health_port=port, worker_drain_s=0)
+    process = WorkerProcess(settings, Models([ModelSpec(name="m", base_url="http://127.0.0.1:1/v1")]))
+    running = asyncio.create_task(process.run())
+    await wait_until(lambda: _status(port, "/readyz", 503), what="the health port is not open")
+    assert await http_status(port, "/healthz") == 200
+    await asyncio.to_thread(redis.start)
+    await wait_until(lambda: _status(port, "/readyz", 200), 20, what="the worker did not start")
+    await wait_until(lambda: _status(port, "/healthz", 503), what="a worker that polls is judged by its polls")
+    await end_tasks(running)
+
+
+async def _status(port: int, path: str, wanted: int) -> bool:
+    return await http_status(port, path) == wanted
