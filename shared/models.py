@@ -130,5 +130,6 @@ def load_models(path: str, environment: Mapping[str, str]) -> Models:
             raise ValueError(f"models file {path}: {error}") from None
     base_url = environment.get("OPENAI_BASE_URL") or OPENAI_BASE_URL
     name = environment.get("OPENAI_MODEL") or OPENAI_MODEL
-    # Whoever sets both variables wants the key sent to that URL.
-    return Models([ModelSpec(name=name, base_url=base_url, api_key_env=OPENAI_KEY, default=True)])
+    # Whoever sets both variables wants the key sent to that URL; whoever sets the URL alone has a server without keys.
+    key_env = OPENAI_KEY if environment.get(OPENAI_KEY) else ""
+    return Models([ModelSpec(name=name, base_url=base_url, api_key_env=key_env, default=True)])

@@ -19,6 +19,8 @@ class OpenAI:
 
     base_url: str
     model: str
+    api_key_env: str
+    """Empty: no key is there to be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ def _openai(environment: Mapping[str, str]) -> OpenAI | None:
     return OpenAI(
         base_url=base_url or "https://api.openai.com/v1",
         model=environment.get("OPENAI_MODEL") or "gpt-4o-mini",
+        api_key_env="OPENAI_API_KEY" if environment.get("OPENAI_API_KEY") else "",
     )
 
 

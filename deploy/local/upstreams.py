@@ -17,7 +17,7 @@ class Model:
     kind: str
     base_url: str
     upstream_model: str
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str = ""
     prefill: bool = False
     default: bool = False
 
@@ -44,9 +44,15 @@ def scripted(port: int) -> list[Model]:
 
 def openai(settings: OpenAI) -> list[Model]:
     """Return the one model that the `OPENAI_*` variables name."""
-    name = settings.model
     return [
-        Model(name=name, kind="chat_completions", base_url=settings.base_url, upstream_model=name, default=True),
+        Model(
+            name=settings.model,
+            kind="chat_completions",
+            base_url=settings.base_url,
+            upstream_model=settings.model,
+            api_key_env=settings.api_key_env,
+            default=True,
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ from deploy.local import redis_server
 from deploy.local.lines import alarming, readable
 from deploy.local.plan import make_plan
 from deploy.local.settings import LaunchError, LaunchSettings
-from deploy.local.upstreams import openai
+from deploy.local.upstreams import openai, scripted
 
 
 def program(path: Path, version: str) -> None:
@@ -51,6 +51,15 @@ def test_a_key_alone_means_the_usual_place() -> None:
     assert settings.openai is not None
     (model,) = openai(settings.openai)
     assert (model.base_url, model.name, model.default) == ("https://api.openai.com/v1", "gpt-4o-mini", True)
+
+
+def test_a_key_is_named_to_the_worker_only_where_there_is_one() -> None:
+    """It warns of one that is named and missing."""
+    for environment, named in (({}, ""), ({"OPENAI_API_KEY": "a-key"}, "OPENAI_API_KEY")):
+        settings = LaunchSettings.from_environment({**environment, "OPENAI_BASE_URL": "http://model/v1"})
+        assert settings.openai is not None
+        assert [model.api_key_env for model in openai(settings.openai)] == [named]
+    assert {model.api_key_env for model in scripted(9000)} == {""}
 
 
 def test_the_scripted_model_answers_where_nothing_is_named() -> None:

@@ -72,6 +72,7 @@ async def launch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Laun
 async def test_it_ends_by_saying_what_to_open(launch: Launch) -> None:
     assert f"open {launch.first}/ " in await launch.program.wait_line("Tailrace is ready", within_s=1)
     assert "curl -N" in launch.program.output
+    assert "warning" not in launch.program.output
     assert set(launch.pids()) == {"redis", "model", "worker", "gateway-1", "gateway-2"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import httpx
@@ -18,6 +19,8 @@ from worker.upstreams.base import CancelsRuns, Upstream, call_headers
 from worker.upstreams.chat_completions import ChatCompletions
 from worker.upstreams.responses import Responses
 from worker.upstreams.retry import RetryBudget
+
+log = logging.getLogger(__name__)
 
 
 class Upstreams:
@@ -77,7 +80,7 @@ class Upstreams:
             follow_redirects=False,
         )
         client = openai.AsyncOpenAI(
-            api_key=(self._environment.get(spec.key_env) if spec.key_env else None) or "none",
+            api_key=self._key(spec) or "none",
             base_url=spec.url,
             max_retries=0,
             default_headers=spec.extra_headers,
@@ -86,3 +89,11 @@ class Upstreams:
         )
         self._clients.append(client)
         return client
+
+    def _key(self, spec: ModelSpec) -> str:
+        """Return the model's key. One that is named and not there is said and no more: the other models work."""
+        key = self._environment.get(spec.key_env, "") if spec.key_env else ""
+        if spec.key_env and not key:
+            fields = {"model": spec.name, "variable": spec.key_env}
+            log.warning("model without its key: the variable is unset or empty", extra=fields)
+        return key

@@ -65,11 +65,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_file_the_environment_names_one_model() -> None:
-    models = load_models("", {"OPENAI_BASE_URL": "http://x/v1", "OPENAI_MODEL": "llama"})
+    named = {"OPENAI_BASE_URL": "http://x/v1", "OPENAI_MODEL": "llama", "OPENAI_API_KEY": "sk-1"}
+    models = load_models("", named)
     spec = models.get("llama")
     assert spec is not None
     assert (spec.url, spec.key_env, models.default) == ("http://x/v1", "OPENAI_API_KEY", "llama")
-    assert load_models("", {}).get("gpt-4o-mini") is not None
+    usual = load_models("", {}).get("gpt-4o-mini")
+    assert usual is not None
+    assert usual.key_env == "OPENAI_API_KEY"
+    (keyless,) = load_models("", {**named, "OPENAI_API_KEY": ""})
+    assert keyless.key_env == ""
 
 
 def test_the_usual_key_goes_to_its_own_url_alone() -> None:
