@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -61,7 +61,7 @@ def parse_url(url: str) -> RedisUrl:
     `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`,
     `cluster://[[user]:password@]host:port[,host:port...]`, `clusters://` (TLS).
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in _SCHEMES:
         raise ValueError("a Redis URL begins with redis://, rediss://, unix://, sentinel://, cluster:// or clusters://")
     credentials, _, place = parts.netloc.rpartition("@")
@@ -98,6 +98,13 @@ def parse_url(url: str) -> RedisUrl:
         tls=parts.scheme in ("rediss", "clusters"),
         cluster=cluster,
     )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # which may quote the password
+        raise ValueError("a Redis URL has a host that cannot be read: check its brackets and characters") from None
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:

@@ -5,11 +5,13 @@ Every variable begins with `TAILRACE_`. `gateway.settings` and `worker.settings`
 
 from __future__ import annotations
 
-from pydantic import Field, ValidationError, model_validator
+from typing import Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
-from shared.redis import is_cluster
+from shared.redis import is_cluster, parse_url
 
 PREFIX = "TAILRACE_"
 REAPED_WITHIN_S = 60
@@ -51,7 +53,21 @@ class SharedSettings(BaseSettings):
     message_deadline_s: int = Field(3600, ge=1, description="Total time of a message, queue and all attempts included.")
     queue_timeout_s: int = Field(300, ge=1, description="How long a message may wait for its first worker.")
     upstreams_file: str = Field("", description="TOML file of the models; empty: one model from `OPENAI_*`.")
-    log_level: str = Field("INFO", description="Level of the services' logs (JSON lines on stderr).")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"] = Field(
+        "INFO", description="Level of the services' logs (JSON lines on stderr), `DEBUG` to `CRITICAL`, in any case."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
+
+    @field_validator("redis_url", "queue_redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: str, told: ValidationInfo) -> str:
+        if url or told.field_name == "redis_url":
+            parse_url(url)
+        return url
 
     @model_validator(mode="after")
     def _fits_together(self) -> SharedSettings:

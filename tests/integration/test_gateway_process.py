@@ -70,7 +70,13 @@ async def wait_ready(client: httpx.AsyncClient) -> None:
         ({"TAILRACE_JWT_SECRET": "canary"}, 2, "TAILRACE_JWT_SECRET"),
         ({"TAILRACE_PORT": "canary"}, 2, "tailrace gateway: TAILRACE_PORT: Input should be"),
         ({"TAILRACE_UPSTREAMS_FILE": "/no/such/file"}, 2, "/no/such/file"),
-        ({"TAILRACE_REDIS_URL": "http://127.0.0.1"}, 2, "Redis URL"),
+        (
+            {"TAILRACE_REDIS_URL": "http://:canary@h"},
+            2,
+            "TAILRACE_REDIS_URL: a Redis URL begins with",
+        ),
+        ({"TAILRACE_QUEUE_REDIS_URL": "redis://:canary@[h"}, 2, "TAILRACE_QUEUE_REDIS_URL: a Redis URL"),
+        ({"TAILRACE_LOG_LEVEL": "chatty"}, 2, "TAILRACE_LOG_LEVEL: Input should be 'DEBUG', "),
     ],
 )
 async def test_settings_that_cannot_be_right_are_named(

@@ -53,7 +53,7 @@ def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
     [
         "", "localhost:6379", "http://h", "redis://h/x", "redis://h:port", "redis://h?db=x", "sentinel://a",
         "redis://h/1/2", "redis://h/-1", "redis://h:99999", "unix://", "redis://a,b",
-        "cluster://a/1", "cluster://a/x", "cluster://a:x", "cluster://a/0/0",
+        "cluster://a/1", "cluster://a/x", "cluster://a:x", "cluster://a/0/0", "redis://[h/0",
     ],
 )  # fmt: skip
 def test_a_url_that_is_none_is_refused(text: str) -> None:
@@ -61,9 +61,10 @@ def test_a_url_that_is_none_is_refused(text: str) -> None:
         parse_url(text)
 
 
-def test_no_error_shows_the_password() -> None:
+@pytest.mark.parametrize("place", ["h:port", "[h", "h\u2100"])
+def test_no_error_shows_the_password(place: str) -> None:
     with pytest.raises(ValueError, match="Redis URL") as raised:
-        parse_url("redis://user:s3cret@h:port/0")
+        parse_url(f"redis://user:s3cret@{place}/0")
     assert "s3cret" not in str(raised.value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,6 +40,8 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("LEASE_MS", "1999"), ("LEASE_MS", "soon"), ("WAIT_REPLICAS", "-1"), ("MAX_ATTEMPTS", "0"),
         ("REPLAY_S", "0"), ("LIVE_TTL_S", "59"), ("REDIS_DEADLINE_S", "0"), ("REPLAY_S", "86401"),
+        ("LOG_LEVEL", "chatty"), ("LOG_LEVEL", ""), ("REDIS_URL", ""), ("REDIS_URL", "http://h"),
+        ("REDIS_URL", "redis://h:port"), ("QUEUE_REDIS_URL", "localhost:6379"), ("QUEUE_REDIS_URL", "cluster://h/7"),
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -45,6 +49,27 @@ def test_a_value_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, nam
     with pytest.raises(ValidationError) as raised:
         SharedSettings()
     assert name in str(raised.value).upper()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("log_level", "chatty"), ("redis_url", "redis://:s3cret@h:port"), ("queue_redis_url", "redis://:s3cret@[h/0")],
+)
+def test_one_that_is_wrong_by_itself_is_named_as_a_field_without_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """So the services can print it as the variable's name and a sentence."""
+    monkeypatch.setenv(f"TAILRACE_{name.upper()}", value)
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    assert [fault["loc"] for fault in raised.value.errors()] == [(name,)]
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARN", "warning", "error", "critical", "fatal"])
+def test_a_log_level_is_what_logging_knows_in_any_case(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setenv("TAILRACE_LOG_LEVEL", level)
+    assert logging.getLevelNamesMapping()[SharedSettings().log_level]
 
 
 @pytest.mark.parametrize(
