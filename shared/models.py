@@ -17,6 +17,8 @@ from shared.errors import UnknownModel
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_MODEL = "gpt-4o-mini"
+_SOME, _LONGEST = 20, 100
+"""How many names an error tells, and how much of each."""
 
 Kind = Literal["chat_completions", "responses", "agent"]
 Recovery = Literal["auto", "restart", "fail"]
@@ -79,6 +81,10 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.upstream_model or self.name
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
 class _File(Struct, forbid_unknown_fields=True):
     models: list[ModelSpec]
 
@@ -112,8 +118,12 @@ class Models:
         if not name:
             return self.default
         if name not in self._specs:
-            raise UnknownModel("no model of that name is configured")
+            raise UnknownModel(f'no model "{_cut(name)}" is configured; there are: {self._some()}')
         return name
+
+    def _some(self) -> str:
+        more = len(self._specs) - _SOME
+        return ", ".join(map(_cut, self.names[:_SOME])) + (f" and {more} more" if more > 0 else "")
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._specs.values())

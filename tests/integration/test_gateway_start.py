@@ -284,6 +284,7 @@ async def test_a_place_that_nobody_gave_back_is_void_after_the_longest_start(
 async def test_unknown_models_and_parameters_that_are_ours_are_refused(client: httpx.AsyncClient) -> None:
     refused = await client.post("/chats/c/messages", json={**ASK, "model": "nope"})
     assert (refused.status_code, code(refused)) == (400, "model_not_found")
+    assert refused.json()["error"]["message"] == 'no model "nope" is configured; there are: scripted, other'
     for name in ("base_url", "api_key", "extra_headers", "stream", "model", "messages"):
         refused = await client.post("/chats/c/messages", json={**ASK, "params": {name: "x"}})
         assert (refused.status_code, code(refused)) == (400, "invalid_request")

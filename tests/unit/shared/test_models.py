@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UnknownModel
-from shared.models import OPENAI_BASE_URL, ModelSpec, load_models
+from shared.models import OPENAI_BASE_URL, Models, ModelSpec, load_models
 
 FILE = """
 [[models]]
@@ -87,5 +87,14 @@ def test_a_request_may_leave_the_name_out_but_not_invent_one(tmp_path: Path) -> 
     models = load_models(write(tmp_path, FILE), {})
     assert models.choose(None) == "agent"
     assert models.choose("small") == "small"
-    with pytest.raises(UnknownModel):
+    with pytest.raises(UnknownModel, match=r'^no model "large" is configured; there are: small, agent$'):
         models.choose("large")
+
+
+def test_what_is_said_of_an_invented_name_is_bounded() -> None:
+    models = Models([ModelSpec(name=f"{number:02}{'n' * 200}") for number in range(23)])
+    with pytest.raises(UnknownModel) as raised:
+        models.choose("x" * 100_000)
+    asked, _, known = str(raised.value).partition(" is configured; there are: ")
+    assert asked == f'no model "{"x" * 99}…"'
+    assert known == ", ".join(f"{number:02}{'n' * 97}…" for number in range(20)) + " and 3 more"
