@@ -10,7 +10,10 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from gateway.live.pages import FIRST_PAGE
+from gateway.live.tail import Tail
 from gateway.protocols import WIRES
 from gateway.protocols.native import frame
 from shared.cursor import Cursor
@@ -219,7 +222,7 @@ async def test_a_slow_viewer_that_counts_events_is_broken_off_a_lost_branch(
 
 
 async def test_a_replay_finds_out_by_itself_that_the_log_is_another(
-    gallery: Gallery, writer: LogWriter, redis_server: RedisServer
+    gallery: Gallery, writer: LogWriter, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above, with a tail that has heard of nothing."""
     await writer.start()
@@ -230,7 +233,7 @@ async def test_a_replay_finds_out_by_itself_that_the_log_is_another(
         tail = next(iter(gallery.hub._tails.values()))
         await wait_until(lambda: watching.viewer.live and watching.viewer.cursor == tail.position)
     elsewhere = LogWriter(writer.log, writer.ref)
-    tail.heal = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(Tail, "heal", lambda self: None)
     await elsewhere.claim(attempts_seen=1)
     await elsewhere.say(*(f"new {n} " for n in range(50)))
     watching.viewer.fall_behind()

@@ -188,7 +188,7 @@ async def test_finish_reasons_become_those_that_every_client_knows(
 
 OPENROUTER = sse(
     {
-        "error": {"code": "server_error", "message": "Provider disconnected"},
+        "error": {"code": 429, "message": "Provider disconnected"},
         "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
     }
 )
@@ -202,7 +202,7 @@ LATE = {
     "old vllm": ([*HELLO, sse({"object": "error", "message": "boom", "code": 500})], "upstream_error"),
     "rate limit": ([*HELLO, sse({"error": {"message": "Rate limit reached", "code": 429}})], "upstream_rate_limited"),
     "half a line": ([*HELLO, b'data: {"choices":[{"de'], "upstream_error"),
-    "error beside choices": ([*HELLO, OPENROUTER, DONE], "upstream_error"),
+    "error beside choices": ([*HELLO, OPENROUTER, DONE], "upstream_rate_limited"),
     "error as the reason": ([*HELLO, chunk(finish_reason="error"), DONE], "upstream_error"),
     "abort as the reason": ([*HELLO, chunk(finish_reason="abort"), DONE], "upstream_interrupted"),
     "no resources": ([*HELLO, chunk(finish_reason="insufficient_system_resource"), DONE], "upstream_interrupted"),

@@ -9,14 +9,14 @@ import pytest
 
 import worker.main
 from shared.models import Models, ModelSpec
-from worker.__main__ import main
+from shared.tasks import end_tasks
 from tests.support.ports import free_port
 from tests.support.processes import http_status
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
+from worker.__main__ import main
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
-from shared.tasks import end_tasks
 
 
 async def test_a_worker_without_one_of_its_tasks_leaves(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,8 @@ def test_a_wrong_setting_is_said_in_a_sentence(
     assert main() == 2
     told = capsys.readouterr().err
     assert told == "tailrace worker: TAILRACE_WORKER_SLOTS: Input should be greater than or equal to 1\n"
+
+
 async def test_a_worker_that_waits_for_its_redis_is_alive(
     start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
