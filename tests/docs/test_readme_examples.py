@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import shutil
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
 
 from deploy.scripted_model.text import full_text
 from shared.events import TextDelta, ToolOutputAvailable, decode_event
+from tests.browser.conftest import FLAGS, find_chromium
 from tests.deploy import native
 from tests.deploy.program import running
 from tests.docs.readme import ROOT, at, example
@@ -23,6 +26,7 @@ from tests.support.ports import free_pair
 from tests.support.processes import ProcessGroup
 from tests.support.redis import RedisServer
 from tests.support.road import Road, open_road
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -88,18 +92,56 @@ async def test_openai(road: Road, tmp_path: Path) -> None:
     assert out == said("Tell me about rivers") + "\n"
 
 
+SPEAKING = """
+const log = console.log;
+console.log = (text) => log(JSON.stringify(text));
+"""
+"""What `console.log` is given, a line each: a delta may hold line ends of its own."""
+
+
+async def logged(code: str, tmp_path: Path, *flags: str) -> str:
+    """Run a browser's example in Node; return all that it logged."""
+    script = tmp_path / "example.mjs"
+    script.write_text(SPEAKING + code)
+    out = await run(node_binary(), *flags, str(script), cwd=FOLDER)
+    return "".join(json.loads(line) for line in out.splitlines())
+
+
+async def in_console(browser: Browser, page_url: str, code: str, whole: str) -> None:
+    """Run a browser's example as its console does, on the demo page, until it has logged `whole`."""
+    page = await browser.new_page()
+    lines: list[str] = []
+    page.on("console", lambda message: lines.append(message.text))
+    await page.goto(page_url)
+    lines.clear()
+    await page.evaluate(f"(async () => {{ {code} }})()")
+    await wait_until(lambda: "".join(lines) == whole)
+    await page.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    path = find_chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        await browser.close()
+
+
 async def test_event_source(road: Road, tmp_path: Path) -> None:
-    script = tmp_path / "event-source.mjs"
-    script.write_text(at(example("event-source")["js"], road.a, road.b))
-    out = await run(node_binary(), "--experimental-eventsource", str(script), cwd=FOLDER)
-    assert out == said("Tell me about weirs")
+    code = at(example("event-source")["js"], road.a, road.b)
+    assert await logged(code, tmp_path, "--experimental-eventsource") == said("Tell me about weirs")
 
 
 async def test_websocket(road: Road, tmp_path: Path) -> None:
-    script = tmp_path / "websocket.mjs"
-    script.write_text(at(example("websocket")["js"], road.a, road.b))
-    out = await run(node_binary(), str(script), cwd=FOLDER)
-    assert out == said("Tell me about floods")
+    code = at(example("websocket")["js"], road.a, road.b)
+    assert await logged(code, tmp_path) == said("Tell me about floods")
+
+
+@pytest.mark.parametrize(("name", "topic"), [("event-source", "weirs"), ("websocket", "floods")])
+async def test_in_the_console_of_the_demo_page(road: Road, browser: Browser, name: str, topic: str) -> None:
+    code = at(example(name)["js"], road.a, road.b)
+    await in_console(browser, road.a, code, said(f"Tell me about {topic}"))
 
 
 async def test_an_agent(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
