@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from gateway.server import shutdown_s
 from gateway.settings import GatewaySettings
+from shared.models import load_models
 from worker.settings import WorkerSettings
 
 FOLDER = Path("deploy/k8s")
@@ -39,6 +41,38 @@ def variables(component: str) -> dict[str, str]:
     return {item["name"]: item.get("value", "") for item in container(component)["env"]}
 
 
+def kustomization() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    return read
+
+
+def settings_map() -> set[str]:
+    [made] = [made for made in kustomization()["configMapGenerator"] if made["name"] == "tailrace"]
+    return {line.partition("=")[0] for line in made["literals"]}
+
+
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    """Return what `kubectl apply -k` would send; skips where no program can tell."""
+    for argv in (["kustomize", "build"], ["kubectl", "kustomize"]):
+        if shutil.which(argv[0]):
+            done = subprocess.run([*argv, str(folder)], capture_output=True, text=True, timeout=60, check=True)
+            return list(yaml.safe_load_all(done.stdout))
+    pytest.skip("neither kustomize nor kubectl is on PATH")
+
+
+def maps_of(documents: list[dict[str, Any]], component: str) -> set[str]:
+    """Return the names of the ConfigMaps that a component's pods read."""
+    [pod] = [
+        d["spec"]["template"]["spec"]
+        for d in documents
+        if (d["kind"], d["metadata"]["name"]) == ("Deployment", f"tailrace-{component}")
+    ]
+    return {
+        *(source["configMapRef"]["name"] for source in pod["containers"][0]["envFrom"]),
+        *(volume["configMap"]["name"] for volume in pod["volumes"]),
+    }
+
+
 @pytest.mark.parametrize("version", ["1.29", "1.36"])
 def test_every_manifest_is_valid(version: str) -> None:
     validate = Path(sys.executable).with_name("kubernetes-validate")
@@ -48,8 +82,26 @@ def test_every_manifest_is_valid(version: str) -> None:
 
 
 def test_the_kustomization_names_every_file() -> None:
-    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
-    assert sorted(listed) == [path.name for path in FILES]
+    assert sorted(kustomization()["resources"]) == [path.name for path in FILES]
+    made_from = {name for made in kustomization()["configMapGenerator"] for name in made.get("files", ())}
+    assert made_from == {path.name for path in FOLDER.iterdir()} - {path.name for path in FOLDER.glob("*.yaml")}
+
+
+def test_the_models_are_a_models_file() -> None:
+    assert load_models(str(FOLDER / "models.toml"), {}).default == "gpt-4o-mini"
+
+
+def test_a_change_of_the_configuration_rolls_every_pod(tmp_path: Path) -> None:
+    copy = shutil.copytree(FOLDER, tmp_path / "k8s")
+    before = rendered(copy)
+    names = {d["metadata"]["name"] for d in before if d["kind"] == "ConfigMap"}
+    for component in ("gateway", "worker"):
+        assert maps_of(before, component) == names
+    with (copy / "models.toml").open("a") as file:
+        file.write('[[models]]\nname = "another"\n')
+    for component in ("gateway", "worker"):
+        # The settings stay what they were; the models are under another name now.
+        assert len(maps_of(rendered(copy), component) & names) == 1
 
 
 @pytest.mark.parametrize("component", ["gateway", "worker"])
@@ -78,6 +130,5 @@ def test_the_workers_grace_covers_drain_and_hand_over() -> None:
 
 @pytest.mark.parametrize(("component", "settings"), [("gateway", GatewaySettings), ("worker", WorkerSettings)])
 def test_every_variable_is_a_setting(component: str, settings: type[GatewaySettings] | type[WorkerSettings]) -> None:
-    shared = next(d for d in documents() if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "tailrace")["data"]
     known = {f"TAILRACE_{name.upper()}" for name in settings.model_fields}
-    assert {name for name in {*variables(component), *shared} if name.startswith("TAILRACE_")} <= known
+    assert {name for name in {*variables(component), *settings_map()} if name.startswith("TAILRACE_")} <= known
