@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.access.auth import ApiKeys
+from gateway.access.principal import Principal
 from gateway.server import shutdown_s
 from gateway.settings import GatewaySettings
 from shared.models import load_models
@@ -19,6 +22,8 @@ from worker.settings import WorkerSettings
 FOLDER = Path("deploy/k8s")
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
 HAND_OVER_S = 15
+DOCKERFILE = Path("deploy/docker/Dockerfile").read_text()
+RUNBOOK = Path("deploy/README.md").read_text()
 
 
 def documents() -> list[dict[str, Any]]:
@@ -132,3 +137,61 @@ def test_the_workers_grace_covers_drain_and_hand_over() -> None:
 def test_every_variable_is_a_setting(component: str, settings: type[GatewaySettings] | type[WorkerSettings]) -> None:
     known = {f"TAILRACE_{name.upper()}" for name in settings.model_fields}
     assert {name for name in {*variables(component), *settings_map()} if name.startswith("TAILRACE_")} <= known
+
+
+def commands() -> str:
+    """Return the runbook's way to running pods."""
+    [block] = re.findall(r"<!-- example: kubernetes -->\n```sh\n(.*?)```", RUNBOOK, re.DOTALL)
+    return str(block)
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_the_runbooks_commands_make_what_a_pod_needs(component: str) -> None:
+    name = f"tailrace-{component}"
+    assert f"AS {component}\n" in DOCKERFILE
+    assert f"docker build --target {component} -f deploy/docker/Dockerfile -t $IMAGES/{name}:$TAG ." in commands()
+    assert f"docker push $IMAGES/{name}:$TAG" in commands()
+    assert f"{name}=$IMAGES/{name}:$TAG" in commands()
+    assert f"kubectl rollout status deployment/{name}" in commands()
+    assert container(component)["image"] == name
+    assert name in {image["name"] for image in kustomization()["images"]}
+    made = {
+        (secret, key)
+        for secret, values in re.findall(r"kubectl create secret generic (\S+) (.*)", commands())
+        for key in re.findall(r"--from-(?:literal|file)=([\w-]+)", values)
+    }
+    asked = [item["valueFrom"]["secretKeyRef"] for item in container(component)["env"] if "valueFrom" in item]
+    assert {(reference["name"], reference["key"]) for reference in asked} <= made
+
+
+def test_the_runbooks_key_is_one() -> None:
+    [line] = re.findall(r'^echo "(.*)" > api-keys$', commands(), re.MULTILINE)
+    assert ApiKeys(line.replace("$(openssl rand -hex 24)", "a1b2") + "\n").find("a1b2") == Principal("acme", "alice")
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_the_pods_user_is_the_images(component: str) -> None:
+    [uid] = re.findall(r"--uid (\d+)", DOCKERFILE)
+    assert deployment(component)["template"]["spec"]["securityContext"]["runAsUser"] == int(uid) > 0
+
+
+def test_every_image_has_a_registry_and_a_tag() -> None:
+    images = [
+        d["spec"]["template"]["spec"]["containers"][0]["image"] for d in rendered(FOLDER) if d["kind"] == "Deployment"
+    ]
+    assert len(images) == 2
+    assert all(re.fullmatch(r"[\w.]+/[\w-]+:[\w.]+", image) for image in images)
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_a_network_policy_lets_in_who_must_come(component: str) -> None:
+    [policy] = [
+        d["spec"]
+        for d in documents()
+        if (d["kind"], d["metadata"]["name"]) == ("NetworkPolicy", f"tailrace-{component}")
+    ]
+    assert policy["podSelector"] == deployment(component)["selector"]
+    [rule] = policy["ingress"]
+    # By name, the one port that the container has. Whoever may come to a worker is named.
+    assert [port["port"] for port in rule["ports"]] == [port["name"] for port in container(component)["ports"]]
+    assert bool(rule.get("from")) == (component == "worker")
