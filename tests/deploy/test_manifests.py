@@ -195,3 +195,13 @@ def test_a_network_policy_lets_in_who_must_come(component: str) -> None:
     # By name, the one port that the container has. Whoever may come to a worker is named.
     assert [port["port"] for port in rule["ports"]] == [port["name"] for port in container(component)["ports"]]
     assert bool(rule.get("from")) == (component == "worker")
+
+
+def test_every_object_says_which_part_it_belongs_to() -> None:
+    """So that `-l app.kubernetes.io/component!=gateway` is the workers and what they need, and nothing else."""
+    for document in documents():
+        component = document["metadata"]["name"].removeprefix("tailrace-")
+        labels = {"app.kubernetes.io/name": "tailrace", "app.kubernetes.io/component": component}
+        assert document["metadata"]["labels"] == labels, document["kind"]
+    assert kustomization()["generatorOptions"]["labels"]["app.kubernetes.io/component"] == "config"
+    assert "-l 'app.kubernetes.io/component!=gateway'" in RUNBOOK
