@@ -64,7 +64,7 @@ async def test_what_we_log_of_a_failed_request_names_it(
     async def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(type(gateway.services.log), "active", broken)
+    monkeypatch.setattr(type(gateway.services.log), "in_flight", broken)
     with caplog.at_level(logging.ERROR):
         async with gateway.client() as client:
             reply = await client.post(
