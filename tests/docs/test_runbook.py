@@ -1,12 +1,26 @@
-"""What the runbook tells people to type: the keys are those that the services use."""
+"""What the runbook tells people to type: the keys are those that the services use, the rights in Redis are enough."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shlex
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from deploy.scripted_model.text import full_text
 from gateway.access.principal import Principal
 from shared.log.keys import last_key, log_keys
 from tests.docs.readme import ROOT
+from tests.support.processes import ProcessGroup, chat_model
+from tests.support.redis import RedisServer
+from tests.support.wait import wait_until
 
 RUNBOOK = (ROOT / "deploy" / "README.md").read_text()
+SLOW = "Tell me about tides [[rate=20 tokens=200 reasoning=0]]"
+LONG = "Tell me about rivers [[rate=400 tokens=2500 reasoning=0]]"
 
 
 def test_the_keys_of_the_example_are_those_of_that_message() -> None:
@@ -15,3 +29,91 @@ def test_the_keys_of_the_example_are_those_of_that_message() -> None:
     assert f"XRANGE '{keys.stream}' - +" in RUNBOOK
     assert f"HGETALL '{keys.meta}'" in RUNBOOK
     assert f"GET '{last_key(who.scope, 'demo')}'" in RUNBOOK
+
+
+@pytest.mark.timeout(120)
+async def test_the_rights_in_redis_are_enough(start_redis: Callable[..., RedisServer]) -> None:
+    """Every way to Redis but a cluster's and Sentinel's; what was refused stands in Redis's own list."""
+    server = start_redis()
+    [line] = re.findall(r"<!-- example: acl -->\n```sh\nredis-cli (.*?)```", RUNBOOK, re.DOTALL)
+    with server.admin() as admin:
+        assert admin.execute_command(*shlex.split(line.replace("$PASSWORD", "secret").replace("\\\n", "")))
+        async with ProcessGroup() as group:
+            await everything(group, server.url.replace("//", "//tailrace:secret@"), admin.keys)
+        refused = [entry["object"] for entry in admin.acl_log()]
+        used = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
+    assert refused == []
+    # A database other than 0; a long answer that was taken over.
+    assert set(re.findall(r"\+(\w+)", line)) - used <= {"select", "lset", "ltrim"}
+
+
+async def first_lines(feed: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield what comes until something has ended."""
+    async for chunk in feed.aiter_bytes():
+        yield chunk
+        if b"ended" in chunk:
+            return
+
+
+async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[bytes]]) -> None:
+    """Start, read, resume, stop, delete, list, follow; in between a worker is killed, and one leaves."""
+    model = await group.model()
+    models = [chat_model(model.port, default=True)]
+    worker = await group.worker(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_SWEEP_S=1, TAILRACE_WAIT_REPLICAS=1)
+    gateway = await group.gateway(
+        url, models, TAILRACE_LEASE_MS=2000, TAILRACE_WAIT_REPLICAS=1, TAILRACE_API_KEYS="k=acme/alice"
+    )
+    headers = {"authorization": "Bearer k"}
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30, trust_env=False) as client:
+
+        async def start(chat: str, text: str) -> str:
+            body = {"messages": [{"role": "user", "content": text}]}
+            reply = await client.post(f"/chats/{chat}/messages", json=body)
+            assert reply.status_code == 202, reply.text
+            return f"/chats/{chat}/messages/{reply.json()['message_id']}"
+
+        async def ended(path: str, as_what: str) -> str:
+            """Wait until the message has ended so; return its text."""
+
+            async def looked() -> bool:
+                return bool((await client.get(path)).json()["status"]["state"] == as_what)
+
+            await wait_until(looked, 30)
+            parts = (await client.get(path)).json()["message"]["parts"]
+            return "".join(part["text"] for part in parts if part["type"] == "text")
+
+        long = await start("long", LONG)
+        whole = await client.get(f"{long}/stream")
+        ids = re.findall(r"^id: (.*)$", whole.text, re.MULTILINE)
+        assert len(ids) > 1000
+        await wait_until(lambda: keys("tr:*:seg"))
+        tail = await client.get(f"{long}/stream", headers={"last-event-id": ids[700]})
+        assert whole.text.endswith(tail.text.partition("\n\n")[2])
+        assert (await client.get(f"{long}/stream", params={"from": "snapshot"})).status_code == 200
+
+        taken, stopped = await start("taken", SLOW), await start("stopped", SLOW)
+        replaced = await start("replaced", SLOW)
+        body = {"messages": [{"role": "user", "content": "Or else [[rate=0]]"}], "policy": "replace"}
+        assert (await client.post("/chats/replaced/messages", json=body)).status_code == 202
+        assert (await client.post(f"{stopped}/stop")).status_code < 300
+        await ended(stopped, "aborted")
+        await ended(replaced, "aborted")
+        assert (await client.get("/active")).status_code == 200
+        await worker.kill()
+        second = await group.worker(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_WORKER_DRAIN_S=0)
+        await wait_until(lambda: any(line.get("reason") == "worker_lost" for line in second.log_lines()), 20)
+        third = await group.worker(url, models, TAILRACE_LEASE_MS=2000)
+        second_ends = asyncio.create_task(second.stop())
+        assert await ended(taken, "done") == full_text([{"role": "user", "content": SLOW}])
+        assert await second_ends == 0
+        assert (await client.delete(stopped)).status_code < 300
+
+        ticket = await client.post("/tickets", json={"use": "feed"})
+        assert ticket.status_code == 200, ticket.text
+        async with client.stream("GET", "/feed") as feed:
+            assert any([b"ended" in line async for line in first_lines(feed)])
+        asked = {"model": "scripted", "input": "Hello [[rate=0 tokens=5]]", "background": True}
+        response = await client.post("/v1/responses", json=asked, headers={"idempotency-key": "one"})
+        assert response.status_code == 200, response.text
+        assert (await client.get("/metrics")).status_code == 200
+        await third.stop()
