@@ -26,8 +26,10 @@ async function chat({ hook, prompt }) {
         }
         const last = messages.at(-1);
         if (error) reject(error);
-        else if (status === 'ready' && last?.role === 'assistant') {
-          resolve(last.parts.filter((part) => part.type === 'text').map((part) => part.text).join(''));
+        // It may be "ready" a render before it shows the answer's end.
+        const texts = last?.role === 'assistant' ? last.parts.filter((part) => part.type === 'text') : [];
+        if (status === 'ready' && texts.length && texts.every((part) => part.state === 'done')) {
+          resolve(texts.map((part) => part.text).join(''));
         }
       });
       return createElement('p', null, status);
