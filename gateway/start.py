@@ -195,7 +195,7 @@ async def _give_back(services: Services, who: Principal, ref: MessageRef, taken:
         try:
             await services.index.release(who, ref)
         except TailraceError as error:
-            log.info("place not given back; it is void soon", extra={"ref": ref.member, "code": error.code})
+            log.info("place not given back; it is void soon", extra={**ref.fields, "code": error.code})
 
 
 async def _create(
