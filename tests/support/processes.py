@@ -132,6 +132,11 @@ class ServerProcess:
         """Return its last lines of output."""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
 
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return its own log, as far as its lines are JSON."""
+        lines = self.output.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
 
 class ProcessGroup:
     """Children of one test. Leaving the block kills what still runs."""
