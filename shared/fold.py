@@ -37,8 +37,13 @@ class Fold:
     """Folds events into `message`, in log order. Unknown events change nothing."""
 
     def __init__(self, message: Message | None = None) -> None:
-        """Start empty, or go on from a snapshot; the fold owns (and changes) the message."""
+        """Start empty, or go on from a snapshot; the fold owns the message, and nobody else may change its parts."""
         self.message = message if message is not None else Message()
+        self._texts: dict[tuple[type[Part], str], TextPart | ReasoningPart] = {}
+        self._tools: dict[str, ToolPart] = {}
+        self._named: dict[tuple[str, str], DataPart] = {}
+        for part in self.message.parts:
+            self._index(part)
 
     def extend(self, events: Iterable[ev.Event]) -> Message:
         """Apply `events` in order and return the message."""
@@ -80,12 +85,29 @@ class Fold:
     def _add(self, part: Part) -> None:
         # Message() shares no default list between instances: msgspec copies empty defaults.
         self.message.parts.append(part)
+        self._index(part)
+
+    def _index(self, part: Part) -> None:
+        """Note where events to come find `part`. Of several with one id the latest counts; of data the first."""
+        match part:
+            case TextPart() | ReasoningPart():
+                self._texts[type(part), part.id] = part
+            case ToolPart():
+                self._tools[part.tool_call_id] = part
+            case DataPart(name=name, id=str(data_id)):
+                self._named.setdefault((name, data_id), part)
+            case _:
+                pass
+
+    def _void(self) -> None:
+        message = self.message
+        message.parts, message.metadata, message.finish_reason = [], {}, None
+        for index in (self._texts, self._tools, self._named):
+            index.clear()
 
     def _open(self, kind: type[TextPart] | type[ReasoningPart], part_id: str) -> TextPart | ReasoningPart | None:
-        for part in reversed(self.message.parts):
-            if isinstance(part, kind) and part.id == part_id:
-                return part if part.state == "streaming" else None
-        return None
+        part = self._texts.get((kind, part_id))
+        return part if part is not None and part.state == "streaming" else None
 
     def _insert(self, event: ev.SourceUrl | ev.SourceDocument | ev.File | ev.StartStep | ev.Data) -> None:
         match event:
@@ -102,12 +124,11 @@ class Fold:
                     self._data(name, data, data_id)
 
     def _data(self, name: str, data: Any, data_id: str | None) -> None:
-        if data_id is not None:
-            for part in self.message.parts:
-                if isinstance(part, DataPart) and part.name == name and part.id == data_id:
-                    part.data = data
-                    return
-        self._add(DataPart(name, data, data_id))
+        part = None if data_id is None else self._named.get((name, data_id))
+        if part is None:
+            self._add(DataPart(name, data, data_id))
+        else:
+            part.data = data
 
     def _tool(
         self,
@@ -118,7 +139,7 @@ class Fold:
         | ev.ToolOutputAvailable
         | ev.ToolOutputError,
     ) -> None:
-        part = self._tool_part(event.tool_call_id)
+        part = self._tools.get(event.tool_call_id)
         if part is None:
             if isinstance(event, ev.ToolInputDelta | ev.ToolOutputAvailable | ev.ToolOutputError):
                 return
@@ -138,12 +159,6 @@ class Fold:
             case _:
                 pass
 
-    def _tool_part(self, tool_call_id: str) -> ToolPart | None:
-        for part in reversed(self.message.parts):
-            if isinstance(part, ToolPart) and part.tool_call_id == tool_call_id:
-                return part
-        return None
-
     def _control(self, event: ev.Event) -> None:
         message = self.message
         match event:
@@ -153,7 +168,7 @@ class Fold:
             case ev.Attempt(n=n):
                 message.state, message.attempt = "running", n
             case ev.Reset():
-                message.parts, message.metadata, message.finish_reason = [], {}, None
+                self._void()
             case ev.Start(message_metadata=metadata) | ev.MessageMetadata(message_metadata=metadata):
                 self._merge(metadata)
             case ev.Finish(finish_reason=reason, message_metadata=metadata):

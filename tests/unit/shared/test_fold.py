@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 from shared import events as ev
 from shared.events import decode_event, encode_event, encode_json
 from shared.fold import Fold, fold, joined
-from shared.message import Message, decode_message, encode_message
+from shared.message import (
+    DataPart,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolPart,
+    decode_message,
+    encode_message,
+)
 from tests.support.events import ANY_EVENT, ONE_OF_EACH
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors" / "fold.json").read_text())
@@ -88,6 +98,48 @@ def test_a_hundred_thousand_deltas_are_folded_in_linear_time() -> None:
     """One by one they would copy the answer's text as often: minutes (the test's own time-out)."""
     events: list[ev.Event] = [ev.TextStart("t"), *(ev.TextDelta("t", "word ") for _ in range(100_000))]
     assert len(fold(events).text) == 500_000
+
+
+class _Counted(list[Part]):
+    """Parts that count how many of them are looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Part]:
+        for part in super().__iter__():
+            self.looks += 1
+            yield part
+
+    def __reversed__(self) -> Iterator[Part]:
+        for part in super().__reversed__():
+            self.looks += 1
+            yield part
+
+
+@pytest.mark.parametrize("snapshot", [0, 500])
+def test_however_many_parts_there_are_each_is_looked_at_once(snapshot: int) -> None:
+    events: list[ev.Event] = []
+    for n in range(1000):
+        events += [ev.Data("d", n, f"d{n}", False), ev.ToolInputStart(f"c{n}", "f"), ev.Data("d", -n, "d0", False)]
+        events += [ev.TextStart(f"t{n}"), ev.TextDelta("t0", "x"), ev.ReasoningStart("r"), ev.ReasoningEnd("r")]
+    parts = _Counted(fold(events[: 7 * snapshot]).parts)
+    counted = Fold(Message(parts=parts))
+    counted.extend(events[7 * snapshot :])
+    assert parts.looks <= 4 * snapshot
+    assert counted.message.parts == fold(events).parts
+
+
+def test_of_parts_of_one_id_the_first_data_and_the_last_of_others_is_meant() -> None:
+    parts: list[Part] = [DataPart("d", 1, "i"), DataPart("d", 2, "i"), DataPart("d", 3), DataPart("e", 4, "i")]
+    parts += [ToolPart("c", "f", "input-streaming"), ToolPart("c", "g", "input-streaming")]
+    parts += [TextPart("t", "", "streaming"), TextPart("t", "", "streaming"), ReasoningPart("t", "", "streaming")]
+    snapshot = decode_message(encode_message(Message(parts=parts)))
+    told: list[ev.Event] = [ev.Data("d", 5, "i", False), ev.ToolOutputAvailable("c", 6), ev.TextDelta("t", "x")]
+    found = Fold(snapshot).extend([*told, ev.TextEnd("t"), ev.TextDelta("t", "y")]).parts
+    assert [part.data for part in found if isinstance(part, DataPart)] == [5, 2, 3, 4]
+    assert [part.output for part in found if isinstance(part, ToolPart)] == [None, 6]
+    texts = [(part.text, part.state) for part in found if isinstance(part, TextPart | ReasoningPart)]
+    assert texts == [("", "streaming"), ("x", "done"), ("", "streaming")]
 
 
 def test_the_text_is_all_text_parts_joined() -> None:
