@@ -88,7 +88,7 @@ class Intake:
         ledger = self._ledger(own, plan, marker, segments)
         lease = Lease(self.settings.lease_ms, self.settings.heartbeat_ms, sent_at)
         writer = self._writer(own, ledger, backup, lease, generation)
-        context = AgentContext(own.ref, own.attempt, plan.prior, self.upstreams.http, generation.add_usage)
+        context = AgentContext(own.ref, own.attempt, lambda: plan.prior, self.upstreams.http, generation.add_usage)
         generation.use(writer, context)
         return generation
 

@@ -48,8 +48,8 @@ class AgentContext:
 
     ref: MessageRef
     attempt: int
-    prior: Message | None
-    """What earlier attempts wrote, the void text of a restart included; None on a first attempt."""
+    earlier: Callable[[], Message | None] = field(repr=False)
+    """Makes `prior`."""
     client: Callable[[], httpx.AsyncClient]
     report: Callable[[Usage], None] = field(repr=False)
     upstream_id: str = ""
@@ -58,6 +58,17 @@ class AgentContext:
     """Set before the generator is closed if another attempt may want to attach to the upstream's run."""
     orphan: str = ""
     """Set by the upstream once it is closed: a run of its own that it could not cancel."""
+    _prior: Message | None = field(default=None, init=False, repr=False)
+
+    @property
+    def prior(self) -> Message | None:
+        """What earlier attempts wrote, the void text of a restart included; None on a first attempt.
+
+        Folded when it is first asked for, always the same message then: most generations do without it.
+        """
+        if self._prior is None:
+            self._prior = self.earlier()
+        return self._prior
 
     @property
     def headers(self) -> dict[str, str]:

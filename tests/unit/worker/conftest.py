@@ -70,7 +70,7 @@ class Caller:
         def no_client() -> Any:
             raise AssertionError("no HTTP client here")
 
-        return AgentContext(MessageRef("t", "c", "m"), 1, None, no_client, report, **more)
+        return AgentContext(MessageRef("t", "c", "m"), 1, lambda: None, no_client, report, **more)
 
     async def close(self) -> None:
         for upstreams in self._open:

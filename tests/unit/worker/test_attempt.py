@@ -68,7 +68,7 @@ async def attempt(log: Log, link: Link, ref: MessageRef, agent: AgentFunction = 
         signal=generation.signal,
         metrics=metrics,
     )
-    generation.use(writer, AgentContext(ref, 1, None, _no_client, generation.add_usage))
+    generation.use(writer, AgentContext(ref, 1, lambda: None, _no_client, generation.add_usage))
     return generation
 
 

@@ -82,7 +82,7 @@ async def generation(
     def no_client() -> Any:
         raise AssertionError("no HTTP client here")
 
-    made.use(writer, AgentContext(ref, 1, None, no_client, made.add_usage))
+    made.use(writer, AgentContext(ref, 1, lambda: None, no_client, made.add_usage))
     return made
 
 
