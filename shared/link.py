@@ -24,7 +24,7 @@ from typing import Any
 from shared.commands import Arg, LinkStats
 from shared.errors import StorageFull, Unavailable
 from shared.futures import ignore_failure
-from shared.pipeline import Broken, ErrorReply, Lost, Pipeline, pack
+from shared.pipeline import ErrorReply, Lost, Pipeline, pack
 from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
@@ -260,7 +260,7 @@ class Link:
             heed_cancellation()  # `resolve` may ask Sentinel, through redis-py
             try:
                 pipeline = await self._connect()
-            except (OSError, TimeoutError, Lost, Broken, Unavailable) as error:
+            except Exception as error:  # the boundary of the task: whatever is wrong there now, it is tried again
                 log.warning("redis link down", extra={"link": self._name, "reason": repr(error)})
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, 1.0)

@@ -18,8 +18,6 @@ from shared.commands import Arg
 
 ErrorReply = hiredis.ReplyError
 """An error that Redis answered."""
-Broken = hiredis.HiredisError
-"""What came was no Redis protocol."""
 
 SILENCE_S = 1.0
 """A connection that owes replies and has been silent for this long may be dropped; a heartbeat's deadline is longer."""

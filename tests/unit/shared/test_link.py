@@ -234,6 +234,21 @@ async def test_a_unix_socket(start_redis: Start, open_link: Open, tmp_path_facto
     assert b"db2" in await link.call("INFO", "keyspace")
 
 
+async def test_a_link_outlives_what_is_no_cluster_at_its_address(redis_url: str) -> None:
+    place = resolver(redis_url)
+    asked: list[Callable[[], Awaitable[Target]]] = []
+    answers = iter([resolver(redis_url.replace("redis://", "cluster://").removesuffix("/0"))] * 2)
+
+    async def resolve() -> Target:
+        asked.append(next(answers, place))
+        return await asked[-1]()
+
+    link = Link(resolve, name="patient", on_push=print)
+    await link.open(wait_s=5)
+    await link.close()
+    assert asked[2:] == [place]
+
+
 async def test_subscriptions_are_made_again_by_on_up(redis_url: str, link: Link) -> None:
     pushes: list[list[Any]] = []
     ups: list[int] = []
