@@ -79,6 +79,10 @@ def heed_cancellation() -> None:
 
 
 ASKING = pack(("ASKING",))
+PING = pack(("PING",))
+PING_EVERY_S = 5.0
+"""How often a link for subscriptions asks for a sign of life if nobody asks anything over it. Nothing else has a reply,
+so nothing else would show that the other end is gone."""
 
 
 class Link:
@@ -88,6 +92,7 @@ class Link:
     counts as up (resubscribing, re-validating).
     `on_push` gets every pub/sub array; a link with it must be used for subscriptions only. `on_read` is called after
     what one read has brought: what the pushes call for can be done there in one go, in the same turn of the loop.
+    A connection that answers no PING (see `PING_EVERY_S`) within `reply_timeout_s` is lost.
     """
 
     def __init__(
@@ -272,12 +277,23 @@ class Link:
             if self._on_up is not None:
                 self._on_up()
             try:
-                await pipeline.lost
+                await self._until_lost(pipeline)
             finally:
                 self._up.clear()
                 self._pipeline = None
                 pipeline.abort()
                 self.stats.losses += 1
+
+    async def _until_lost(self, pipeline: Pipeline) -> None:
+        """Return once the connection has ended; a half-open one that only brings pushes is found by asking it."""
+        while self._on_push is not None and not pipeline.lost.done():
+            asked = self.stats.commands
+            await asyncio.wait((pipeline.lost,), timeout=PING_EVERY_S)
+            if self.stats.commands == asked and not pipeline.lost.done():  # else its owner asks
+                self.stats.commands += 1
+                end = pipeline.time() + self._reply_timeout_s
+                pipeline.call(PING, end).add_done_callback(ignore_failure)
+        await pipeline.lost
 
     async def _connect(self) -> Pipeline:
         loop = asyncio.get_running_loop()
@@ -306,6 +322,6 @@ class Link:
             await pipeline.call(pack(("AUTH", *who, target.password)))
         if target.database:
             await pipeline.call(pack(("SELECT", target.database)))
-        role = await pipeline.call(pack(("PING",)))
+        role = await pipeline.call(PING)
         if role not in (b"PONG", [b"pong", b""]):
             raise Lost

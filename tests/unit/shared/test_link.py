@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from shared.errors import StorageFull, Unavailable
 from shared.link import Link, ReplyError, Target
 from shared.redis import resolver
+from tests.support.fault_proxy import FaultProxy
 from tests.support.redis import RedisServer, server_binaries
 from tests.support.wait import wait_until
 
@@ -232,6 +235,50 @@ async def test_a_unix_socket(start_redis: Start, open_link: Open, tmp_path_facto
     assert await link.call("PING") == b"PONG"
     await link.call("SET", "a", "1")
     assert b"db2" in await link.call("INFO", "keyspace")
+
+
+async def test_a_half_open_connection_of_subscriptions_is_found(
+    redis_url: str, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.link.PING_EVERY_S", 0.05)
+    heard: list[list[Any]] = []
+    port = urlsplit(redis_url).port
+    assert port is not None
+    async with FaultProxy([("127.0.0.1", port)]) as proxy:
+        listener = Link(
+            resolver(f"redis://127.0.0.1:{proxy.port}"),
+            name="half",
+            on_push=heard.append,
+            on_up=lambda: listener.post("SUBSCRIBE", "channel"),
+            reply_timeout_s=1.0,
+        )
+        await listener.open(wait_s=5)
+        await wait_until(lambda: heard)
+        await wait_until(lambda: listener.stats.commands > 2)
+        assert (listener.stats.connects, len(heard)) == (1, 1)  # answers to PING are no pushes
+        proxy.cut("silence")
+        await wait_until(lambda: len(heard) == 2)
+        await link.call("PUBLISH", "channel", "x")
+        await wait_until(lambda: heard[2:] == [[b"message", b"channel", b"x"]])
+        assert (listener.stats.connects, listener.stats.losses) == (2, 1)
+        await listener.close()
+
+
+async def test_a_link_whose_owner_asks_does_not_ask_too(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[Any] = []
+    listener = Link(resolver(redis_url), name="asked", on_push=print)
+
+    async def wait(*_: Any, **__: Any) -> None:
+        """One interval passes, in which the owner asks; the fourth has no end."""
+        waits.append(await listener.call("PING"))
+        if len(waits) > 3:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("shared.link.asyncio", SimpleNamespace(**{**vars(asyncio), "wait": wait}))
+    await listener.open(wait_s=5)
+    await wait_until(lambda: len(waits) > 3)
+    assert listener.stats.commands == len(waits)
+    await listener.close()
 
 
 async def test_a_link_outlives_what_is_no_cluster_at_its_address(redis_url: str) -> None:
