@@ -32,6 +32,8 @@ _HOLD_MS = 5_000
 """How long a reaper that took an appointment has before another takes it."""
 _AFTER_LEASE_MS = 20
 LONGEST_PAUSE_MS = 60_000
+_HANDED_OVER_PAUSE_MS = 5_000
+"""Its record does not say since when a message that was handed over waits; its viewers do, in mid-answer."""
 _SWEEP_PAUSE_S = 0.01
 
 
@@ -106,7 +108,7 @@ class Reaper:
         verdict = judge(meta, self._settings)
         if verdict is None:
             await self._dispatcher.dispatch(ref)
-            await self._store.watch(ref, _pause_ms(meta))
+            await self._store.watch(ref, pause_ms(meta))
             self._log("message dispatched again", meta)
             return "dispatched"
         state, error = verdict
@@ -144,10 +146,11 @@ def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "fai
     return None
 
 
-def _pause_ms(meta: Meta) -> int:
+def pause_ms(meta: Meta) -> int:
     """Return when to look again after a dispatch: ever later, or a long queue would be looked at whole every second."""
     since = meta.lease_until if meta.state == "running" else meta.born
-    return min(max(meta.now - since, 1000), LONGEST_PAUSE_MS)
+    longest = _HANDED_OVER_PAUSE_MS if meta.state == "queued" and meta.drained else LONGEST_PAUSE_MS
+    return min(max(meta.now - since, 1000), longest)
 
 
 async def _forever(step: Callable[[], Awaitable[None]], every_s: float, what: str) -> None:

@@ -21,7 +21,7 @@ from shared.message import decode_message
 from tests.support.log import append, claim, created, lose_everything, run_out, seen, started
 from tests.support.wait import wait_until
 from worker.metrics import Metrics
-from worker.reaper import Reaper, judge
+from worker.reaper import Reaper, judge, pause_ms
 from worker.settings import WorkerSettings
 
 SETTINGS = WorkerSettings(queue_timeout_s=10, max_attempts=3)
@@ -95,6 +95,23 @@ async def test_an_expired_lease_is_dispatched_and_looked_at_again(
     await reaper.reap()
     assert await Dispatcher(link).depth() == 1
     assert await due(link, ref)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"lease_until": NOW - 500}, 1_000),
+        ({"lease_until": NOW - 30_000}, 30_000),
+        ({"state": "queued", "born": NOW - 30_000}, 30_000),
+        ({"state": "queued", "born": NOW - 3_600_000}, 60_000),
+        ({"state": "queued", "born": NOW - 3_600_000, "drained": True}, 5_000),
+        ({"lease_until": NOW - 30_000, "drained": True}, 30_000),
+    ],
+)
+def test_what_was_just_handed_over_is_looked_at_again_soon_however_old_it_is(
+    change: dict[str, Any], expected: int
+) -> None:
+    assert pause_ms(replace(META, **change)) == expected
 
 
 async def test_a_live_lease_is_left_alone(log: Log, link: Link, ref: MessageRef, reaper: Reaper) -> None:
