@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Awaitable, Callable
 
-from shared.errors import Unavailable
+from shared.errors import StorageFull, Unavailable
 from shared.events import End, TerminalState, encode_event
 from shared.fold import Fold, fold_in_slices
 from shared.log.types import Ending, Reply
 from shared.message import Message, encode_message
 from worker.sender import NotOurs, Sender
+
+log = logging.getLogger(__name__)
+
+_FULL_S = 3.0
+"""How long handing back waits for room in a full Redis."""
 
 
 class Writer(Sender):
@@ -30,16 +37,27 @@ class Writer(Sender):
         patience = self._loop.time() + self._limits.outage_s
         if self._store.waits_for_replicas:
             # A decision must not be ahead of the log: whoever publishes it writes the end alone.
-            await self._patiently(patience, self.flush)
-            await self._patiently(patience, lambda: self._decide(Ending(state, final, payload)))
+            try:
+                await self._patiently(patience, self.flush, full_until=0.0)
+                await self._patiently(patience, lambda: self._decide(Ending(state, final, payload)))
+            except StorageFull:
+                # FINISH makes its own room and takes what waits along.
+                log.warning("ended without a decision, Redis is full", extra=self._fields())
         reply = await self._patiently(patience, lambda: self._finish(state, final, payload))
         return reply.state or state
 
     async def release(self, *, refund: bool) -> None:
-        """Write what waits and hand the message back. Sending must have ended. Raises as `finish`."""
+        """Write what waits and hand the message back. Sending must have ended. Raises as `finish`.
+
+        What a Redis that stays full refuses is left out, as after a crash: a drain has little time.
+        """
         self.close()
-        patience = self._loop.time() + self._limits.outage_s
-        await self._patiently(patience, self.flush)
+        now = self._loop.time()
+        patience = now + self._limits.outage_s
+        try:
+            await self._patiently(patience, self.flush, full_until=now + _FULL_S)
+        except StorageFull:
+            log.warning("handed back without what waits, Redis is full", extra=self._fields())
         reply = await self._patiently(patience, lambda: self._store.release(self._own, refund=refund))
         if reply.status != "ok":
             raise NotOurs
@@ -58,13 +76,15 @@ class Writer(Sender):
                 return reply
             await self.mend(reply)
 
-    async def _patiently(self, until: float, call: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Repeat `call`, which must be idempotent, while Redis is away or full, up to `until`."""
+    async def _patiently(
+        self, until: float, call: Callable[[], Awaitable[Reply]], *, full_until: float = math.inf
+    ) -> Reply:
+        """Repeat `call`, which must be idempotent, while Redis is away or full: up to `until`, or `full_until`."""
         while True:
             try:
                 return await call()
-            except Unavailable:
-                if self._loop.time() > until:
+            except Unavailable as error:
+                if self._loop.time() > (min(until, full_until) if isinstance(error, StorageFull) else until):
                     raise
                 await asyncio.sleep(0.2)
 

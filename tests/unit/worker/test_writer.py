@@ -257,9 +257,11 @@ async def test_a_release_writes_what_waits_and_hands_the_attempt_back(log: Log, 
     assert await said(log, ref) == "all of this"
 
 
+@pytest.mark.parametrize("replicas", [0, 1])
 async def test_a_full_redis_is_noticed_and_the_message_can_still_be_ended(
-    log: Log, link: Link, ref: MessageRef
+    link: Link, ref: MessageRef, replicas: int
 ) -> None:
+    log = Log(link, Retention(), replicas=replicas)
     async with pen(log, ref) as p:
         p.say("before ")
         await p.logged("before ")
@@ -271,6 +273,22 @@ async def test_a_full_redis_is_noticed_and_the_message_can_still_be_ended(
         finally:
             await link.call("CONFIG", "SET", "maxmemory", "0")
     assert await said(log, ref) == "before never alone"
+
+
+async def test_a_full_redis_keeps_no_message_from_being_handed_back(log: Log, link: Link, ref: MessageRef) -> None:
+    async with pen(log, ref, outage_s=0.1) as p:
+        p.say("before ")
+        await p.logged("before ")
+        await end_tasks(p.task)
+        p.say("refused")
+        await link.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            await p.writer.release(refund=True)
+        finally:
+            await link.call("CONFIG", "SET", "maxmemory", "0")
+    meta = await seen(log, ref)
+    assert (meta.state, meta.attempts) == ("queued", 0)
+    assert await said(log, ref) == "before "
 
 
 async def test_where_replicas_count_the_outcome_is_decided_before_the_end(
