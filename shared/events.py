@@ -8,6 +8,7 @@ verbatim and ignored by the fold.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -292,6 +293,30 @@ _encoder = msgspec.json.Encoder()
 _RAW_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
 
 
+DEEPEST = 200
+"""Levels of nesting that an entry may have: decoding takes stack, and not every reader has the same left of it."""
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"{}[]"))
+_RUN = re.compile(rb"(\[+)\]*")
+_TYPE_FIRST = re.compile(rb'\{"type":"([^"\\]*)"')
+
+
+def too_deep(raw: bytes) -> bool:
+    """Tell whether JSON is nested deeper than an entry may be; at once where it has few brackets."""
+    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
+        return False
+    brackets = _STRING.sub(b"", raw).translate(_SQUARE, _NO_BRACKET).replace(b"[]", b"")  # without innermost ones
+    depth = 1
+    for run in _RUN.finditer(brackets):
+        opened, turn, closed = run.start(), run.end(1), run.end()
+        depth += turn - opened
+        if depth > DEEPEST:
+            return True
+        depth -= closed - turn
+    return False
+
+
 def encode_json(value: object) -> bytes:
     """Return compact JSON on one line that no client's line splitter can break."""
     out = _encoder.encode(value)
@@ -317,11 +342,23 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(raw: bytes) -> Event:
-    """Read a payload; raise `ValueError` if it is not a JSON object with a string `type`."""
+    """Read a payload; raise `ValueError` if it is not a JSON object with a string `type`.
+
+    One that is nested too deeply to be decoded is `Unknown`.
+    """
     try:
-        return _decoder.decode(raw)
-    except msgspec.ValidationError:
-        pass
+        try:
+            return _decoder.decode(raw)
+        except msgspec.ValidationError:
+            return _decode_other(raw)
+    except RecursionError:
+        kind = _TYPE_FIRST.match(raw)
+        if kind is None:
+            raise ValueError("a log entry is a JSON object with a type") from None
+        return Unknown(kind[1].decode("utf-8", "replace"), raw)
+
+
+def _decode_other(raw: bytes) -> Event:
     body = msgspec.json.decode(raw)
     kind = body.get("type") if isinstance(body, dict) else None
     if not isinstance(kind, str):

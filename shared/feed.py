@@ -141,5 +141,5 @@ def needs_action(final: bytes) -> bool:
     """Whether a stored final message has called tools whose outputs it waits for."""
     try:
         return any(part.type == "tool" and part.state == "input-available" for part in _final.decode(final).parts)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False

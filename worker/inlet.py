@@ -70,7 +70,7 @@ class Inlet:
         self.grammar = Grammar(self._message_id, Outline())
 
     def take(self, events: Sequence[ev.Event]) -> bool:
-        """See `Sink`. Raises `AgentFailed`, `OutputLimit`, and `TypeError` for what has no JSON form."""
+        """See `Sink`. Raises `AgentFailed`, `OutputLimit`, and `TypeError` as `check_room`."""
         writer, grammar = self._writer, self.grammar
         self.progress = self._time()
         self._metrics.events.value += len(events)

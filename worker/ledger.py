@@ -98,10 +98,10 @@ class Ledger:
     def check_room(self, event: ev.Event) -> None:
         """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it.
 
-        Raise `TypeError` for what has no JSON form. An event that is not a delta is encoded an extra time for
-        this: there are few of them, and one may be as large as an agent likes.
+        Raise `TypeError` for what has no JSON form, or too deep a one. An event that is not a delta is encoded an
+        extra time for this: there are few of them, and one may be as large as an agent likes.
         """
-        size = _size(_text(event)) if isinstance(event, Delta) else len(encode(event))
+        size = _size(_text(event)) if isinstance(event, Delta) else len(_encode_checked(event))
         if (
             self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
             or self._marker_seq + len(self._own) + len(self._waiting) > self._max_entries
@@ -245,6 +245,16 @@ def encode(event: ev.Event) -> bytes:
         return ev.encode_event(event)
     except UnicodeEncodeError:
         return ev.encode_event(_scrubbed(event))
+
+
+def _encode_checked(event: ev.Event) -> bytes:
+    try:
+        raw = encode(event)
+    except RecursionError:
+        raw = b""
+    if not raw or ev.too_deep(raw):
+        raise TypeError(f"an event may be nested {ev.DEEPEST} levels deep")
+    return raw
 
 
 def _scrubbed(event: ev.Event) -> ev.Event:

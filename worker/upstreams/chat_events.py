@@ -47,7 +47,7 @@ class _Chunk(Struct):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _REASONS: dict[str, ev.FinishReason] = {
     "stop": "stop",
@@ -123,7 +123,7 @@ class ChatEvents:
 
     def _decode_odd(self, data: bytes) -> _Chunk:
         if b"\\u" in data:
-            with suppress(ValueError, LookupError, TypeError, AttributeError):
+            with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 return _decode(self._mend(data))
         text = "The model's stream is not in the form expected."
         raise UpstreamError("upstream_error", text, retryable=True) from None

@@ -48,7 +48,7 @@ class ResponsesEvents:
             return []
         try:
             event = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             event = None
         if not isinstance(event, dict):
             raise UpstreamError("upstream_error", "The model's stream is not in the form expected.", retryable=True)

@@ -79,9 +79,12 @@ class ToolCalls:
 def tool_input(call_id: str, name: str, text: str) -> ev.ToolInputAvailable | ev.ToolInputError:
     """Return the event for a call's whole input; no text at all means no arguments."""
     try:
-        return ev.ToolInputAvailable(call_id, name, msgspec.json.decode(text or "{}"))
-    except ValueError:
+        given = msgspec.json.decode(text or "{}")
+    except (ValueError, RecursionError):
         return ev.ToolInputError(call_id, name, text, "The model wrote tool input that is not valid JSON.")
+    if ev.too_deep(f"[{text}]".encode("utf-8", "replace")):  # it will be one level deeper, too
+        return ev.ToolInputError(call_id, name, text, "The model wrote tool input that is nested too deeply.")
+    return ev.ToolInputAvailable(call_id, name, given)
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared import events as ev
 from shared.events import decode_event, encode_event, encode_json
+from shared.feed import needs_action
 from tests.support.events import ANY_EVENT, ONE_OF_EACH
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -121,6 +122,25 @@ def test_no_bytes_raise_anything_but_value_error(raw: bytes) -> None:
         decode_event(raw)
     except ValueError:
         pass
+
+
+@pytest.mark.parametrize(("head", "kind"), [(b'{"type":"data-x","data":', "data-x"), (b'{"type":"new","x":', "new")])
+def test_what_is_nested_too_deeply_to_be_decoded_is_passed_on_verbatim(head: bytes, kind: str) -> None:
+    raw = head + b"[" * 3_000 + b"]" * 3_000 + b"}"
+    assert decode_event(raw) == ev.Unknown(kind, raw)
+    with pytest.raises(ValueError, match="with a type"):
+        decode_event(b"[" * 3_000)
+    assert not needs_action(b'{"parts":[{"type":"tool","input":' + b"[" * 3_000)
+
+
+@pytest.mark.parametrize("pair", [("[", "]"), ('{"a":', "}"), ('["]",', "]"), ('["\\\\\\"[",[],', "]")])
+def test_only_depth_is_depth(pair: tuple[str, str]) -> None:
+    def nested(levels: int) -> bytes:
+        return f"{pair[0] * (levels - 1)}[]{pair[1] * (levels - 1)}".encode()
+
+    assert not ev.too_deep(nested(ev.DEEPEST))
+    assert ev.too_deep(nested(ev.DEEPEST + 1))
+    assert not ev.too_deep(b"[" + b'[{}, "]["],' * 1_000 + b"[]]")
 
 
 def test_odd_data_parts_are_read() -> None:

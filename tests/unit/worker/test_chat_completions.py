@@ -12,6 +12,7 @@ from shared import events as ev
 from tests.unit.worker.conftest import Caller, said, thought
 from tests.unit.worker.raw_server import DONE, HEAD, STOP, chunk, raw_server, sse, status
 from worker.upstreams.base import UpstreamError
+from worker.upstreams.tool_calls import tool_input
 
 HELLO = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo ü€😀"})]
 USAGE = {
@@ -167,6 +168,22 @@ async def test_tool_input_that_is_no_json_is_told_as_such(caller: Caller) -> Non
     assert isinstance(events[-2], ev.ToolInputError)
     assert events[-2].input == '{"a":'
     assert finish(events) == "length"
+
+
+@pytest.mark.parametrize("text", ["[" * 3_000, "[" * 3_000 + "]" * 3_000, "[" * 200 + "]" * 200])
+def test_tool_input_that_is_nested_too_deeply_is_told_as_such(text: str) -> None:
+    told = tool_input("c", "n", text)
+    assert isinstance(told, ev.ToolInputError)
+    assert told.input == text
+    assert isinstance(tool_input("c", "n", "[" * 199 + "]" * 199), ev.ToolInputAvailable)
+
+
+async def test_a_chunk_that_is_nested_too_deeply_is_not_in_the_form_expected(caller: Caller) -> None:
+    deep = b'data: {"choices":[{"delta":{"content":' + b"[" * 3_000 + b"}}]}\n\n"
+    async with raw_server(whole(deep)) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_error"
 
 
 async def test_calls_that_end_with_stop_end_for_them(caller: Caller) -> None:

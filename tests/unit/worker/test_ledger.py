@@ -141,6 +141,19 @@ def test_what_has_no_json_form_is_refused_where_it_comes_from() -> None:
         ledger().put(ev.Data("x", object()))
 
 
+@pytest.mark.parametrize("levels", [201, 990, 5_000])
+def test_what_is_nested_deeper_than_readers_can_decode_is_refused(levels: int) -> None:
+    def nested(levels: int) -> ev.Event:
+        value: list[object] = []
+        for _ in range(levels - 2):
+            value = [value]
+        return ev.ToolOutputAvailable("c", value)
+
+    ledger().check_room(nested(200))
+    with pytest.raises(TypeError, match="200 levels"):
+        ledger().check_room(nested(levels))
+
+
 def deltas(count: int) -> list[ev.Event]:
     """As many as will each be an entry of its own."""
     return [ev.TextDelta("ab"[n % 2], f"{n} ") for n in range(count)]

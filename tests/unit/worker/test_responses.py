@@ -122,6 +122,7 @@ async def test_an_incomplete_response_says_why(caller: Caller, reason: str, expe
         (sse({"error": {"message": "Rate limit reached"}}), "upstream_rate_limited"),
         (event("incomplete", response={"status": "cancelled"}), "upstream_interrupted"),
         (b"data: nonsense\n\n", "upstream_error"),
+        (b"data: " + b"[" * 3_000 + b"\n\n", "upstream_error"),
     ],
 )
 async def test_failures_in_mid_stream(caller: Caller, last: bytes, code: str) -> None:
