@@ -83,6 +83,7 @@ class Responses:
                 broken = error.code == "upstream_interrupted" and error.retryable  # a cancelled run is neither
                 if not (self.spec.background and reader.response_id and broken) or breaks > self.budget.times:
                     raise
+            reader.attach_again()
             log.info("attaching to the upstream's run again", extra={"breaks": breaks})
             await asyncio.sleep(min(self.budget.first_pause_s * breaks, self.budget.longest_pause_s))
 

@@ -19,6 +19,9 @@ from worker.upstreams.tool_calls import tool_input
 
 _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
 
+_ASIDE = ("", "error", "keepalive", "created", "queued", "in_progress")
+"""Kinds that may be read any number of times; where they stand among the others says nothing."""
+
 
 class ResponsesEvents:
     """Reads the events of one response. The same events give the same result, so that a replay can be matched."""
@@ -27,8 +30,12 @@ class ResponsesEvents:
         """`response_id`: known from before, or empty; `tells_id`: whether one that was not is worth an event."""
         self.response_id = response_id
         self._tells_id = tells_id
-        self.number = -1
-        """The highest sequence number seen."""
+        self._number = -1
+        self._numbered = True
+        """Whether every event so far had a number of its own, each higher than the one before."""
+        self._taken = 0
+        self._to_drop = 0
+        self._attached_again = False
         self.reason: ev.FinishReason | None = None
         self.usage: ev.Usage | None = None
         self._calls: dict[object, tuple[str, str]] = {}
@@ -42,6 +49,16 @@ class ResponsesEvents:
     def finished(self) -> bool:
         return self.reason is not None
 
+    @property
+    def number(self) -> int:
+        """The sequence number after which to go on; -1: from the beginning."""
+        return self._number if self._numbered else -1
+
+    def attach_again(self) -> None:
+        """Expect the run after `number`, or from its beginning: what was taken of it is not told again."""
+        self._attached_again = True
+        self._to_drop = 0 if self.number >= 0 else self._taken
+
     def feed(self, data: bytes) -> list[ev.Event]:
         """Return what one event says; raise `UpstreamError` if it is an error or no event at all."""
         if data.startswith(b"[DONE]") or not data.strip():
@@ -52,10 +69,8 @@ class ResponsesEvents:
             event = None
         if not isinstance(event, dict):
             raise UpstreamError("upstream_error", "The model's stream is not in the form expected.", retryable=True)
-        number = event.get("sequence_number")
-        if isinstance(number, int):
-            self.number = max(self.number, number)
-        return self._read(str(event.get("type", "")), event)
+        kind = str(event.get("type", ""))
+        return self._read(kind, event) if self._is_new(kind, event.get("sequence_number")) else []
 
     def close(self) -> list[ev.Event]:
         """Return the events of the end; raise `UpstreamError` if the response never came to one."""
@@ -63,6 +78,23 @@ class ResponsesEvents:
             raise UpstreamError("upstream_interrupted", retryable=True)
         reason = "tool-calls" if self.reason == "stop" and self._inputs_told else self.reason
         return [ev.Finish(reason)]
+
+    def _is_new(self, kind: str, number: object) -> bool:
+        """Take note of an event; tell whether it is another than those taken before the run was attached to again."""
+        if kind.removeprefix("response.") in _ASIDE:
+            return True
+        if self._numbered:
+            if isinstance(number, int) and number > self._number:
+                self._number = number
+            elif isinstance(number, int) and self._attached_again:
+                return False
+            else:
+                self._numbered = False
+        if self._to_drop:
+            self._to_drop -= 1
+            return False
+        self._taken += 1
+        return True
 
     def _read(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         match kind.removeprefix("response."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -142,6 +143,34 @@ async def test_a_background_run_is_read_on_after_a_break_from_where_it_was(calle
     assert server.bodies[0]["background"] is True
     assert server.requests[1].startswith(b"GET /v1/responses/resp_1?")
     assert b"starting_after=1" in server.requests[1]
+
+
+@pytest.mark.parametrize("numbers", [range(9), [None] * 9, [0] * 9, [0, 1, None, 3, 4, 5]], ids=str)
+async def test_a_run_that_is_replayed_after_each_break_is_told_once(
+    caller: Caller, numbers: Sequence[int | None]
+) -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": "{}"}
+    whole = [
+        event("created", numbers[0], response={"id": "resp_1"}),
+        text("one ", numbers[1]),
+        text("two ", numbers[2]),
+        event("output_item.done", numbers[3], item=item),
+        text("three", numbers[4]),
+        event("completed", numbers[5], response={"id": "resp_1", "status": "completed"}),
+    ]
+    async with raw_server([HEAD, *whole[:3]], [HEAD, *whole[:2]], [HEAD, *whole[:4]], [HEAD, *whole]) as server:
+        events = await caller.call(caller.upstream(server.url, kind="responses", background=True))
+    assert said(events) == "one two three"
+    assert [e for e in events if isinstance(e, ev.ToolInputStart)] == [ev.ToolInputStart("call_1", "look")]
+    assert (events[0], events[-1]) == (ev.Upstream("resp_1"), ev.Finish("tool-calls"))
+
+
+async def test_a_run_without_numbers_that_fails_after_a_break_says_so(caller: Caller) -> None:
+    failed = [HEAD, sse({"type": "error", "code": "server_error", "message": "x"})]
+    async with raw_server([HEAD, event("created", response={"id": "resp_1"}), text("x")], failed) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url, kind="responses", background=True))
+    assert caught.value.code == "upstream_error"
 
 
 async def test_a_run_that_was_cancelled_upstream_is_not_attached_to_again(caller: Caller) -> None:
