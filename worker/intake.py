@@ -161,6 +161,9 @@ class Intake:
     async def _force(
         self, meta: Meta, state: Literal["aborted", "failed"], code: str | None
     ) -> Literal["again"] | None:
+        """End a message that may not run (again); one that was asked to stop ends as stopped, whatever else it is."""
+        if meta.stop is not None:
+            state, code = "aborted", None
         reply = await end_unowned(self.store, self.dispatcher, meta, state, failure(code) if code else None)
         return "again" if reply.status == "moved" else None
 

@@ -1,11 +1,13 @@
-"""From a message to a running attempt: what a claim costs, on a real Redis."""
+"""From a message to a running attempt, or to its end where it may not run; on a real Redis."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from shared import events as ev
 from shared.dispatch import Dispatcher
 from shared.fold import fold
 from shared.ids import MessageRef
@@ -13,7 +15,7 @@ from shared.link import Link
 from shared.log.log import Log
 from shared.message import Message
 from shared.models import Models, ModelSpec
-from tests.support.log import append, run_out, started
+from tests.support.log import append, claim, created, run_out, seen, started
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
@@ -47,3 +49,22 @@ async def test_what_earlier_attempts_wrote_is_folded_once_and_only_for_who_asks(
     assert prior is generation.context.prior
     assert folds == [prior]
     await upstreams.close()
+
+
+@pytest.mark.parametrize(("stopped", "state"), [(True, "aborted"), (False, "failed")])
+async def test_a_stop_that_meets_a_hand_over_wins_over_giving_up(
+    log: Log, link: Link, ref: MessageRef, stopped: bool, state: str
+) -> None:
+    nothing: Any = SimpleNamespace(models={})
+    intake = Intake(log, Dispatcher(link), nothing, WorkerSettings(), Metrics(), "tr:worker:w", set())
+    await created(log, ref)
+    own = await claim(log, ref)
+    await append(log, own, 3, "so far")
+    if stopped:
+        await log.stop(ref)
+    await log.release(own)
+    assert await intake.take(ref) is None
+    assert (await seen(log, ref)).state == state
+    last = (await log.read_all(ref))[-1].event
+    assert isinstance(last, ev.End)
+    assert (last.error is None) == stopped
