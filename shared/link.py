@@ -35,6 +35,8 @@ Address = tuple[str, int] | str
 
 RETRIED = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED", "MISCONF")
 """Error replies that pass by themselves; READONLY and MASTERDOWN also mean: ask again who the master is."""
+WAIT_REFUSED = "WAIT cannot be used with replica"
+"""What a server says that was demoted between a write and the WAIT for it: that write may be lost."""
 
 
 class ReplyError(Exception):
@@ -52,6 +54,8 @@ def raise_unless_passing(text: str) -> None:
     # A script's error names the inner one: "READONLY You can't write ... script: ..."
     if text.startswith("OOM") or "-OOM" in text or "OOM command not allowed" in text:
         raise StorageFull("Redis is out of memory")
+    if WAIT_REFUSED in text:
+        raise Unavailable("Redis was demoted before its replicas had the write")
     if not any(text.startswith(word) or f"-{word}" in text for word in RETRIED):
         raise ReplyError(text)
 
@@ -157,8 +161,8 @@ class Link:
     async def call(self, *args: Arg, deadline_s: float | None = None) -> Any:
         """Send a command and return its reply, sending it again after a loss until `deadline_s` from now.
 
-        Raises `Unavailable` at the deadline, `StorageFull` when Redis is out of memory, `ReplyError` for
-        other error replies. Cancelling abandons the reply; the command may still have run.
+        Raises `Unavailable` at the deadline, and at once for a WAIT that came too late; `StorageFull` when Redis is out
+        of memory, `ReplyError` for other error replies. Cancelling abandons the reply; the command may still have run.
         """
         return await self._send(pack(args), None, deadline_s)
 
@@ -235,9 +239,10 @@ class Link:
                 failed = error
 
     def _judge(self, text: str) -> None:
+        demoted = "READONLY" in text or "MASTERDOWN" in text or WAIT_REFUSED in text
+        if demoted and self._pipeline is not None:
+            self._pipeline.abort()  # the next connect asks again who the master is
         raise_unless_passing(text)
-        if ("READONLY" in text or "MASTERDOWN" in text) and self._pipeline is not None:
-            self._pipeline.abort()  # demoted: the next connect asks again who the master is
 
     def _patience_s(self, left_s: float) -> float:
         return max(min(left_s, self._reply_timeout_s), 0.001)

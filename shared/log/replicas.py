@@ -19,7 +19,10 @@ PAUSE_S = 1.0
 
 
 class ReplicaWait:
-    """Call it after a write: it returns when the replicas have that write, or will not have it in time."""
+    """Call it after a write: it returns when the replicas have that write, or will not have it in time.
+
+    Raises `Unavailable` if the server is no primary any more: the write may be lost, and is to be repeated.
+    """
 
     def __init__(self, link: Commands, replicas: int) -> None:
         self._link = link

@@ -13,6 +13,7 @@ import pytest
 
 from shared.errors import StorageFull, Unavailable
 from shared.link import Link, ReplyError, Target
+from shared.log.replicas import ReplicaWait
 from shared.redis import resolver
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis import RedisServer, server_binaries
@@ -207,6 +208,32 @@ async def test_a_demoted_master_is_left_for_the_new_one(start_redis: Start) -> N
             assert await link.call("GET", "a") == b"2"
             with new.admin() as client:
                 assert client.get("a") == b"2"
+        finally:
+            await link.close()
+
+
+async def test_a_wait_that_finds_its_master_demoted_is_unavailable_and_the_write_finds_the_new_one(
+    start_redis: Start,
+) -> None:
+    for binary in BINARIES:
+        old, new = start_redis(binary=binary), start_redis(binary=binary)
+        masters = [old.url]
+
+        async def resolve(masters: list[str] = masters) -> Target:
+            return await resolver(masters[-1])()
+
+        link = Link(resolve, name="failover")
+        await link.open(wait_s=5)
+        try:
+            await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+            with old.admin() as client:
+                client.replicaof("127.0.0.1", "1")
+            masters.append(new.url)
+            with pytest.raises(Unavailable):
+                await ReplicaWait(link, 1)("a")
+            assert await link.script(WRITE, ("a",), ("1",), deadline_s=10) == b"OK"
+            with new.admin() as client:
+                assert client.get("a") == b"1"
         finally:
             await link.close()
 
