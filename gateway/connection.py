@@ -81,6 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn forgets that where the client has reset the connection
 
     def on_message_begin(self) -> None:
         self._head_complete = False

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -161,6 +162,20 @@ async def test_a_connection_always_has_a_deadline(
                 await reader.read()
         finally:
             writer.close()
+
+
+async def test_a_connection_that_was_reset_has_no_deadline_any_more(gateway: LiveGateway) -> None:
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        connections = gateway.server.server_state.connections
+        await wait_until(lambda: len(connections) == 1)
+        connection = only_connection(gateway)
+        await wait_until(lambda: connection.timeout_keep_alive_task is not None)
+        timer = connection.timeout_keep_alive_task
+        assert timer is not None
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await wait_until(lambda: not connections)
+    assert timer.cancelled()
 
 
 async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
