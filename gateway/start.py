@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -102,7 +104,8 @@ async def _start(
     body_hash = sha256(encode_request(request)).hexdigest()
     request = msgspec.structs.replace(request, model=services.models.choose(request.model))
     before = await services.log.in_flight(ref.tenant, ref.chat_id) if chosen == "replace" else []
-    reply = await _create_within_bounds(services, who, ref, request, body_hash, chosen, named=named)
+    create = partial(_create, services, who, ref, request, body_hash, chosen, named=named)
+    reply = await _create_within_bounds(services, who, ref, create, named=named)
     match reply:
         case Created(cursor=cursor):
             await _announce(services, who, ref, request)
@@ -150,16 +153,14 @@ async def _create_within_bounds(
     services: Services,
     who: Principal,
     ref: MessageRef,
-    request: GenerationRequest,
-    body_hash: str,
-    policy: Policy,
+    create: Callable[[], Awaitable[Created | Exists | Refused]],
     *,
     named: bool,
 ) -> Created | Exists | Refused:
     """CREATE, with a place under the user's bound. In doubt the place stays taken, until the index voids it."""
     taken = await _admit(services, who, ref, named=named)
     try:
-        reply = await _create(services, who, ref, request, body_hash, policy, named=named)
+        reply = await create()
     except StorageFull:
         await _give_back(services, who, ref, taken)
         raise

@@ -17,6 +17,7 @@ from gateway.access.principal import Principal
 from gateway.server import shutdown_s
 from gateway.settings import GatewaySettings
 from shared.models import load_models
+from tests.support.redis import skip_or_fail
 from worker.settings import WorkerSettings
 
 FOLDER = Path("deploy/k8s")
@@ -62,7 +63,7 @@ def rendered(folder: Path) -> list[dict[str, Any]]:
         if shutil.which(argv[0]):
             done = subprocess.run([*argv, str(folder)], capture_output=True, text=True, timeout=60, check=True)
             return list(yaml.safe_load_all(done.stdout))
-    pytest.skip("neither kustomize nor kubectl is on PATH")
+    skip_or_fail("neither kustomize nor kubectl is on PATH")
 
 
 def maps_of(documents: list[dict[str, Any]], component: str) -> set[str]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from deploy.scripted_model.text import full_text
 from shared.events import TextDelta, ToolOutputAvailable, decode_event
-from tests.browser.conftest import FLAGS, find_chromium
+from tests.browser.conftest import chromium
 from tests.deploy import native
 from tests.deploy.program import running
 from tests.docs.readme import ROOT, at, example
@@ -121,11 +121,8 @@ async def in_console(browser: Browser, page_url: str, code: str, whole: str) -> 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    path = find_chromium()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 async def test_event_source(road: Road, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, running, started
+from tests.support.gateway import ASK, running, started, unread
 from tests.support.sockets import open_socket
 from tests.support.wait import wait_until
 
@@ -65,10 +65,7 @@ async def test_who_takes_nothing_is_not_kept_behind_the_end_or_the_break(
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # or the system may take it all
             if over:
                 await writer.finish()
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
-            deaf.sendall(b"GET /chats/c/messages/m/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        with unread(gateway.url, "/chats/c/messages/m/stream"):
             await wait_until(lambda: gateway.services.hub.tails == 1)
             await wait_until(lambda: gateway.services.hub.tails == 0)
         async with gateway.client() as client:
@@ -81,10 +78,7 @@ async def test_who_takes_nothing_in_mid_stream_is_cut_off_and_counted(make_gatew
         writer = await running(client, log)
         for _ in range(60):
             await writer.say("x" * 50_000)
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
-            deaf.sendall(b"GET /chats/c/messages/m/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        with unread(gateway.url, "/chats/c/messages/m/stream"):
             await wait_until(lambda: gateway.services.hub.slow == 1)
             await wait_until(lambda: gateway.services.hub.tails == 0)
         assert gateway.services.hub.slow == 1

@@ -17,7 +17,7 @@ import pytest
 from gateway.app import OPERATIONS
 from gateway.connection import GuardedProtocol
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway, raw_exchange, started
+from tests.support.gateway import ASK, LiveGateway, raw_exchange, started, unread
 from tests.support.wait import wait_until
 
 START = "/chats/c/messages"
@@ -187,10 +187,7 @@ async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
         async with gateway.client() as client:
             large = {"message_id": "m", "messages": [{"role": "user", "content": "x" * 3_900_000}]}
             assert (await client.post(START, json=large)).status_code == 202
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
-            deaf.sendall(b"GET /chats/c/messages/m/request HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        with unread(gateway.url, "/chats/c/messages/m/request"):
             connections = gateway.server.server_state.connections
             await wait_until(lambda: len(connections) == 1)
             await wait_until(lambda: only_connection(gateway).transport.get_write_buffer_size() > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -105,6 +106,17 @@ def sse_data(text: str) -> list[dict[str, Any]]:
 def sse_types(text: str) -> list[str]:
     """Return the type of every event of a stream."""
     return [str(event["type"]) for event in sse_data(text)]
+
+
+@contextlib.contextmanager
+def unread(url: str, path: str) -> Iterator[None]:
+    """Ask for `path` and take nothing of the answer while the block lasts; the system's own buffer is small."""
+    parts = httpx.URL(url)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((parts.host, parts.port))
+        deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: {parts.host}\r\n\r\n".encode())
+        yield
 
 
 async def raw_exchange(url: str, request: bytes, *, deadline_s: float = 10) -> bytes:

@@ -189,53 +189,46 @@ async def test_out_of_memory_is_storage_full(start_redis: Start, open_link: Open
         assert await link.call("GET", "a") is None
 
 
+@contextlib.asynccontextmanager
+async def demoted(start_redis: Start, binary: str | None) -> AsyncIterator[tuple[Link, RedisServer]]:
+    """A link whose master has just become a replica, after it wrote "1" there; and the new master."""
+    old, new = start_redis(binary=binary), start_redis(binary=binary)
+    masters = [old.url]
+
+    async def resolve() -> Target:
+        return await resolver(masters[-1])()
+
+    link = Link(resolve, name="failover")
+    await link.open(wait_s=5)
+    try:
+        await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+        with old.admin() as client:
+            client.replicaof("127.0.0.1", "1")
+        masters.append(new.url)
+        yield link, new
+    finally:
+        await link.close()
+
+
 async def test_a_demoted_master_is_left_for_the_new_one(start_redis: Start) -> None:
     for binary in BINARIES:
-        old, new = start_redis(binary=binary), start_redis(binary=binary)
-        masters = [old.url]
-
-        async def resolve(masters: list[str] = masters) -> Target:
-            return await resolver(masters[-1])()
-
-        link = Link(resolve, name="failover")
-        await link.open(wait_s=5)
-        try:
-            await link.script(WRITE, ("a",), ("1",), deadline_s=5)
-            with old.admin() as client:
-                client.replicaof("127.0.0.1", "1")
-            masters.append(new.url)
+        async with demoted(start_redis, binary) as (link, new):
             assert await link.script(WRITE, ("a",), ("2",), deadline_s=10) == b"OK"
             assert await link.call("GET", "a") == b"2"
             with new.admin() as client:
                 assert client.get("a") == b"2"
-        finally:
-            await link.close()
 
 
 async def test_a_wait_that_finds_its_master_demoted_is_unavailable_and_the_write_finds_the_new_one(
     start_redis: Start,
 ) -> None:
     for binary in BINARIES:
-        old, new = start_redis(binary=binary), start_redis(binary=binary)
-        masters = [old.url]
-
-        async def resolve(masters: list[str] = masters) -> Target:
-            return await resolver(masters[-1])()
-
-        link = Link(resolve, name="failover")
-        await link.open(wait_s=5)
-        try:
-            await link.script(WRITE, ("a",), ("1",), deadline_s=5)
-            with old.admin() as client:
-                client.replicaof("127.0.0.1", "1")
-            masters.append(new.url)
+        async with demoted(start_redis, binary) as (link, new):
             with pytest.raises(Unavailable):
                 await ReplicaWait(link, 1)("a")
             assert await link.script(WRITE, ("a",), ("1",), deadline_s=10) == b"OK"
             with new.admin() as client:
                 assert client.get("a") == b"1"
-        finally:
-            await link.close()
 
 
 async def test_a_link_introduces_itself(start_redis: Start, open_link: Open) -> None:

@@ -60,7 +60,7 @@ async def test_who_is_cancelled_in_waiting_for_the_end_is_cancelled() -> None:
 @pytest.mark.parametrize("work", [fail, fail_in_the_end])
 async def test_a_failure_that_nobody_has_looked_at_is_said_once(caplog: pytest.LogCaptureFixture, work: object) -> None:
     task = asyncio.create_task(work(), name="ours")  # type: ignore[operator]  # one of the two
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has failed, or has begun
     await end_tasks(task)
     await end_tasks(task)
     del task
