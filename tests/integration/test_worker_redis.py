@@ -21,7 +21,7 @@ SLOW = "[[rate=40 tokens=120 reasoning=0 markdown=0]] the river at night"
 @pytest.fixture
 def redis(start_redis: StartRedis) -> RedisServer:
     """A server of the test's own that keeps what it was told."""
-    return start_redis(args=["--appendonly", "yes", "--appendfsync", "always"])
+    return start_redis(args=["--appendonly", "yes", "--appendfsync", "no"])
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ async def test_a_message_given_up_leaves_no_run_behind(kit: Kit) -> None:
 
 
 async def test_a_leaving_worker_hands_its_answers_over_with_the_attempt_refunded(kit: Kit) -> None:
-    await asyncio.gather(*(kit.worker(TAILRACE_WORKER_DRAIN_S=60) for _ in range(2)))
+    await asyncio.gather(*(kit.worker(TAILRACE_WORKER_DRAIN_S=60, TAILRACE_LEASE_MS=30_000) for _ in range(2)))
     ref = await kit.send(SLOW)
     await kit.wait_text(ref, 150)
     leaving = await kit.owner(ref)
