@@ -11,6 +11,7 @@ import logging
 from weakref import WeakKeyDictionary
 
 from shared.commands import Commands
+from shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,8 @@ PAUSE_S = 1.0
 class ReplicaWait:
     """Call it after a write: it returns when the replicas have that write, or will not have it in time.
 
-    Raises `Unavailable` if the server is no primary any more: the write may be lost, and is to be repeated.
+    Raises `Unavailable` if the server is no primary any more, or the connection that wrote is lost: the write may be,
+    too, and is to be repeated.
     """
 
     def __init__(self, link: Commands, replicas: int) -> None:
@@ -50,13 +52,15 @@ class _LaneWait:
 
     async def __call__(self, lane: Commands) -> None:
         self._asked += 1
-        ticket = self._asked
+        ticket, connection = self._asked, lane.stats.connects
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._covered >= ticket or now < self._silent_until:
                 return
             covers = self._asked  # all of these have their write behind them
             reached = await lane.call("WAIT", self._replicas, WAIT_MS)
+            if lane.stats.connects != connection:  # the link asked again, on one that has written nothing
+                raise Unavailable("the connection was lost before the replicas had the write")
             self._covered = covers
             if reached < self._replicas:
                 self._silent_until = asyncio.get_running_loop().time() + PAUSE_S

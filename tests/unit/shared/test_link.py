@@ -231,6 +231,31 @@ async def test_a_wait_that_finds_its_master_demoted_is_unavailable_and_the_write
                 assert client.get("a") == b"1"
 
 
+async def test_a_wait_that_loses_its_connection_is_unavailable_for_another_one_has_not_written(start_redis: Start) -> None:
+    old, new = start_redis(), start_redis()
+    masters = [old.url]
+
+    async def resolve() -> Target:
+        return await resolver(masters[-1])()
+
+    link = Link(resolve, name="failover")
+    await link.open(wait_s=5)
+    replicas = ReplicaWait(link, 1)
+    await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+    await asyncio.to_thread(old.pause)  # so that no WAIT is answered by it
+    sent = link.stats.commands
+    waiting = [asyncio.create_task(replicas("a")) for _ in range(3)]
+    await wait_until(lambda: link.stats.commands > sent)
+    masters.append(new.url)
+    await asyncio.to_thread(old.kill)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in told] == [Unavailable] * 3
+    assert await link.call("GET", "a") is None
+    await link.script(WRITE, ("a",), ("1",), deadline_s=5)
+    await replicas("a")
+    await link.close()
+
+
 async def test_a_link_introduces_itself(start_redis: Start, open_link: Open) -> None:
     server = start_redis()
     with server.admin() as client:
