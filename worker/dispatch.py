@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 JOB_TIMEOUT_S = 10
 _AT_A_TIME = 64
 _END_JOBS_S = 2.0
+_POLL_WITHIN_S = 15.0
+"""After this a poll has failed. arq's client waits for a Redis that answers nothing as often as it tries again, for minutes
+in all, and whoever judges us by our polls takes us for hung."""
 _CANCEL_HELD_MS = 5_000
 """How long we hold a run to cancel: longer than `CancelsRuns.cancel_run` takes. If we die, others get it then."""
 
@@ -159,7 +162,8 @@ class Queue:
     async def _poll(self, poller: _Poller) -> None:
         while True:
             self._wake.clear()
-            await poller.poll(self._supervisor.free)
+            async with asyncio.timeout(_POLL_WITHIN_S):
+                await poller.poll(self._supervisor.free)
             heed_cancellation()
             self.last_poll = self._loop.time()
             try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
+
+import pytest
 
 from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
 from shared.jobs import QUEUE_NAME
 from shared.link import Link
+from shared.redis import resolver
 from shared.tasks import end_tasks
+from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 from worker.dispatch import Queue
 from worker.intake import Intake
@@ -112,3 +117,29 @@ async def test_a_cancellation_in_the_middle_of_a_poll_is_heeded(redis_url: str, 
         polling.cancel()
         done, _ = await asyncio.wait({polling}, timeout=5)
         assert done, f"still polling, cancelled after {turns} turns of the loop"
+
+
+async def test_a_redis_that_answers_nothing_does_not_hold_a_poll_up_for_minutes(
+    start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own time-outs and repetitions, one inside the other, would: a worker then counts as hung."""
+    monkeypatch.setattr("worker.dispatch._POLL_WITHIN_S", 0.2, raising=False)
+    redis = start_redis()
+    link = Link(resolver(redis.url), name="queue")
+    await link.open(wait_s=5)
+    taker = _Taker()
+    queue = Queue(redis.url, cast(Intake, taker), cast(Supervisor, taker), Dispatcher(link), poll_s=0.05)
+    polling = asyncio.create_task(queue.run())
+    polls: set[float | None] = set()
+
+    def polled(times: int) -> bool:
+        polls.add(queue.last_poll)
+        return len(polls) > times
+
+    await wait_until(lambda: polled(3))
+    await asyncio.to_thread(redis.pause)
+    so_far = len(polls)
+    await wait_until(lambda: polled(so_far + 4), deadline_s=8, what="a poll does not end")
+    await asyncio.to_thread(redis.resume)
+    await end_tasks(polling)
+    await link.close()
