@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -112,9 +113,10 @@ def retry_after_s(headers: Any, now: float) -> float | None:
 
 def _number(raw: object) -> float | None:
     try:
-        return float(raw) if isinstance(raw, str) else None
+        number = float(raw) if isinstance(raw, str) else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) else None  # a proxy's script may write "NaN", and nobody can sleep so long
 
 
 def _message(error: object) -> str:

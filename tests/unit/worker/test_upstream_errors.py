@@ -45,6 +45,9 @@ def test_the_rest_is_kept_on_one_short_line() -> None:
         ({"retry-after": "Wed, 21 Oct 2015 07:28:10 GMT"}, 10.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "NaN"}, None),
+        ({"retry-after-ms": "NaN", "retry-after": "3"}, 3.0),
+        ({"x-retry-after": "Infinity"}, None),
     ],
 )
 def test_retry_after_in_every_form(headers: dict[str, str], expected: float | None) -> None:
