@@ -17,7 +17,7 @@ from gateway.settings import GatewaySettings
 from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import tune_collector
 from shared.logs import configure_logging
-from shared.redis import check_redis, command_link
+from shared.redis import check_queue, check_redis, command_link
 from shared.settings import faults
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,17 @@ async def _check_redis(settings: GatewaySettings) -> None:
     try:
         await link.open(wait_s=REDIS_WITHIN_S)
         await check_redis(link)
+    finally:
+        await link.close()
+    if settings.queue_url != settings.redis_url:
+        await _check_queue(settings)
+
+
+async def _check_queue(settings: GatewaySettings) -> None:
+    link = command_link(settings.queue_url, name="boot")
+    try:
+        await link.open()
+        await check_queue(link)
     finally:
         await link.close()
 

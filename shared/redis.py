@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from shared.cluster import ClusterLink
 from shared.commands import Commands
 from shared.errors import Unavailable, UnsafeRedis
-from shared.link import Link, Target
+from shared.link import Link, ReplyError, Target
 from shared.nodes import AnyNode, Scout
 from shared.slots import Node
 
@@ -204,19 +204,35 @@ def connection_pool(url: str) -> ConnectionPool:
 async def check_redis(link: Commands) -> None:
     """Raise `UnsafeRedis` if a server is too old or may evict keys: a live log must never vanish silently.
 
-    Looks at every primary; also refuses one node of a larger cluster that is not used as one.
+    Looks at every primary; also refuses a node of a cluster that is not used as one.
     """
     for node, raw in (await link.everywhere("INFO")).items():
         info = _fields(raw)
         _check_server(info, f"Redis at {node}" if node else "Redis")
-        if isinstance(link, Link) and info.get("cluster_enabled") == "1":
-            await _check_alone(link)
+        if isinstance(link, Link) and _in_cluster_mode(info):
+            raise UnsafeRedis("Redis runs in cluster mode; its URL must begin with cluster://, or clusters:// with TLS")
 
 
-async def _check_alone(link: Link) -> None:
-    size = _fields(await link.call("CLUSTER", "INFO")).get("cluster_size", "0")
-    if size not in ("0", "1"):
-        raise UnsafeRedis(f"Redis is one of {size} primaries of a cluster; its URL must begin with cluster://")
+async def check_queue(link: Commands) -> None:
+    """Raise `UnsafeRedis` if the queue's server runs in cluster mode: it would refuse every job.
+
+    One that does not answer, or does not tell us, is not judged. It holds hints alone, and must keep nobody from
+    starting.
+    """
+    try:
+        infos = await link.everywhere("INFO")
+    except (Unavailable, ReplyError):
+        return
+    if any(_in_cluster_mode(_fields(raw)) for raw in infos.values()):
+        raise UnsafeRedis(
+            "the queue's Redis runs in cluster mode, which cannot hold the queue: "
+            "set TAILRACE_QUEUE_REDIS_URL to a Redis that does not"
+        )
+
+
+def _in_cluster_mode(info: dict[str, str]) -> bool:
+    """Whether a script with keys of several slots is refused: a cluster of one node does that, too."""
+    return info.get("cluster_enabled") == "1"
 
 
 def _check_server(info: dict[str, str], name: str) -> None:

@@ -20,7 +20,7 @@ from shared.feed import Feed
 from shared.log.keys import WAKE, worker_channel
 from shared.log.log import Log
 from shared.models import Models
-from shared.redis import check_redis, command_link
+from shared.redis import check_queue, check_redis, command_link
 from shared.tasks import end_tasks
 from worker.acks import AckLog
 from worker.dispatch import Queue
@@ -122,7 +122,8 @@ class WorkerProcess:
         while True:
             try:
                 await self.link.wait_up(5.0)
-                return await check_redis(self.link)
+                await check_redis(self.link)
+                return await check_queue(self.queue_link)
             except UnsafeRedis:
                 raise
             except Exception as error:  # not there yet, or still loading

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from shared.errors import UnsafeRedis
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Retention
-from shared.redis import resolver
+from shared.redis import check_redis, resolver
 from tests.contract.conftest import MAJORS
 from tests.support.log import ODD, ending, eventful
 from tests.support.redis import RedisServer, redis_of_major
@@ -46,6 +47,11 @@ async def test_no_operation_crosses_slots(link: Link) -> None:
     assert await log.delete(own.ref)
     await log.watch(ODD, 0)
     assert await log.overdue(1, 0) == [ODD]
+
+
+async def test_a_cluster_of_one_node_is_used_as_one_or_not_at_all(link: Link) -> None:
+    with pytest.raises(UnsafeRedis, match="cluster://"):
+        await check_redis(link)
 
 
 async def test_all_keys_of_a_chat_share_its_slot(link: Link) -> None:

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.gateway import sse_types
+from tests.support.processes import chat_model
 from tests.support.redis import RedisServer, make_redis
 from tests.support.redis_cluster import RedisCluster, ask, cluster_binaries, running_cluster
 from tests.support.road import Road, open_road
@@ -103,3 +104,11 @@ async def test_without_a_redis_for_the_queue_nothing_starts(road: Road, cluster:
         process = await start(cluster.url, [], wait=False)
         assert await process.wait() == 2
         assert "set TAILRACE_QUEUE_REDIS_URL to a Redis with one primary" in process.tail()
+
+
+async def test_a_queue_on_a_node_of_a_cluster_is_refused_too(road: Road, cluster: RedisCluster) -> None:
+    models = [chat_model(road.model.port, default=True)]
+    for start in (road.group.gateway, road.group.worker):
+        process = await start(cluster.url, models, wait=False, TAILRACE_QUEUE_REDIS_URL=cluster.primaries[0].url)
+        assert await process.wait() == 2
+        assert "the queue's Redis runs in cluster mode" in process.tail()
