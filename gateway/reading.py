@@ -76,7 +76,7 @@ def phase_of(meta: Meta) -> Phase:
         return "stopping"
     if meta.leased:
         return "generating"
-    return "waiting" if meta.state == "queued" and meta.attempts == 0 and not meta.drained else "recovering"
+    return "recovering" if meta.begun else "waiting"
 
 
 def status_of(meta: Meta) -> MessageStatus:

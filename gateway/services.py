@@ -18,6 +18,7 @@ from shared.commands import Commands
 from shared.dispatch import Dispatcher
 from shared.feed import Feed
 from shared.log.log import Log
+from shared.log.types import Meta
 from shared.models import Models
 from shared.redis import command_link, resolver
 
@@ -67,7 +68,11 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
             on_end=feed.ended,
         )
         dispatcher = Dispatcher(queue_link, deadline_s=settings.redis_deadline_s)
-        hub = Hub(log, resolver(settings.redis_url), _hub_settings(settings), redispatch=dispatcher.dispatch)
+
+        async def redispatch(meta: Meta) -> None:
+            await dispatcher.dispatch(meta.ref, begun=meta.begun)
+
+        hub = Hub(log, resolver(settings.redis_url), _hub_settings(settings), redispatch=redispatch)
         await hub.open()
         stack.push_async_callback(hub.close)
         pulse = Pulse(link, metrics, grace_s=settings.ready_grace_s)

@@ -22,15 +22,18 @@ from shared.log.keys import WAKE
 
 _JOB_TTL_MS = 24 * 3600 * 1000
 _LOOK_PAST = 2000
-# A message that is queued already keeps its place, and a worker's mark on its job is taken off: that worker is dead, or
-# looked too early, and must not take the job out of the queue as done.
+_TEN_YEARS_S = 315_360_000
+# A message that is queued already keeps its place or gets a better one, and a worker's mark on its job is taken off:
+# that worker is dead, or looked too early, and must not take the job out of the queue as done.
 # arq compares a job's score with the reader's own clock and hides jobs from the future. Scores only have to keep the
-# queue in order, so they are the server's time some years ago: then no clock that is merely wrong hides a job.
+# queue in order, so they are the server's time some years ago: then no clock that is merely wrong hides a job. And some
+# years earlier for an answer that was begun: somebody is in the middle of reading it.
+# KEYS 1 job  2 queue  3 mark   ARGV 1 job's body  2 its life, ms  3 job id  4 channel to wake, or ''  5 seconds ago
 _ENQUEUE = """
 local t = redis.call('TIME')
-local score = (t[1] - 315360000) * 1000 + math.floor(t[2] / 1000)
+local score = (t[1] - ARGV[5]) * 1000 + math.floor(t[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local fresh = redis.call('ZADD', KEYS[2], 'NX', string.format('%.0f', score), ARGV[3])
+local fresh = redis.call('ZADD', KEYS[2], 'LT', string.format('%.0f', score), ARGV[3])
 local freed = redis.call('DEL', KEYS[3])
 if ARGV[4] ~= '' and fresh + freed > 0 then redis.call('PUBLISH', ARGV[4], ARGV[3]) end
 return fresh
@@ -86,22 +89,25 @@ class Dispatcher:
         self._link = link
         self._deadline_s = deadline_s
 
-    async def dispatch(self, ref: MessageRef, *, wake: bool = True) -> None:
+    async def dispatch(self, ref: MessageRef, *, begun: bool = False, wake: bool = True) -> None:
         """Queue `ref` unless it is queued, and wake the idle workers; raise `Unavailable` if Redis does not answer.
 
-        Whoever looks at it just now has looked too early: somebody will look again. `wake=False` leaves that to the
-        next regular poll: for a worker that hands back a job it has no room for.
+        One that was `begun` goes before those that wait for their first worker, however many they are. Whoever looks at
+        it just now has looked too early: somebody will look again. `wake=False` leaves that to the next regular poll:
+        for a worker that hands back a job it has no room for.
         """
-        await self._enqueue(QUEUE_NAME, ref.member, JOB_NAME, (ref.member,), wake=wake)
+        await self._enqueue(QUEUE_NAME, ref.member, JOB_NAME, (ref.member,), begun=begun, wake=wake)
 
     async def cancel(self, run: Run) -> None:
         """Have a worker cancel a run upstream that nobody will attach to again; raises as `dispatch`."""
         args = (run.member, run.model, run.id, run.attempt)
         await self._enqueue(CANCELS, f"cancel-{uuid4().hex}", CANCEL_NAME, args, wake=True)
 
-    async def _enqueue(self, queue: str, job_id: str, name: str, args: tuple[str | int, ...], *, wake: bool) -> None:
+    async def _enqueue(
+        self, queue: str, job_id: str, name: str, args: tuple[str | int, ...], *, begun: bool = False, wake: bool
+    ) -> None:
         job = serialize_job(name, args, {}, None, int(time.time() * 1000), serializer=encode_job_value)
-        values = (job, _JOB_TTL_MS, job_id, WAKE if wake else "")
+        values = (job, _JOB_TTL_MS, job_id, WAKE if wake else "", _TEN_YEARS_S * (2 if begun else 1))
         await self._link.script(_ENQUEUE, _keys(queue, job_id), values, deadline_s=self._deadline_s)
 
     async def pick(self, queue: str, most: int, held_ms: int) -> list[PickedJob]:

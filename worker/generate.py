@@ -190,9 +190,9 @@ class Generation:
                     # A drain is nobody's fault. All else counts, or a flapping Redis or worker would cost us for ever.
                     await self.writer.release(refund=cause == "drain")
                 except NotOurs:  # or released, and the reply was lost: one dispatch too many does no harm
-                    await self._parts.dispatcher.dispatch(self.own.ref)
+                    await self._parts.dispatcher.dispatch(self.own.ref, begun=True)
                     raise
-                await self._parts.dispatcher.dispatch(self.own.ref)
+                await self._parts.dispatcher.dispatch(self.own.ref, begun=True)
                 return "released"
             case "stop":
                 return await self._end("aborted", None)

@@ -107,7 +107,7 @@ class Reaper:
             return "leased"
         verdict = judge(meta, self._settings)
         if verdict is None:
-            await self._dispatcher.dispatch(ref)
+            await self._dispatcher.dispatch(ref, begun=meta.begun)
             await self._store.watch(ref, pause_ms(meta))
             self._log("message dispatched again", meta)
             return "dispatched"
@@ -141,7 +141,7 @@ def judge(meta: Meta, settings: WorkerSettings) -> tuple[Literal["aborted", "fai
     if meta.attempts >= settings.max_attempts:
         return "failed", failure("worker_lost")
     waiting_s = (meta.now - meta.born) / 1000
-    if meta.state == "queued" and not meta.drained and meta.attempts == 0 and waiting_s > settings.queue_timeout_s:
+    if not meta.begun and waiting_s > settings.queue_timeout_s:
         return "failed", failure("queue_timeout")
     return None
 

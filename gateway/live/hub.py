@@ -92,7 +92,7 @@ class Hub:
         resolve: Callable[[], Awaitable[Target]],
         settings: HubSettings,
         *,
-        redispatch: Callable[[MessageRef], Awaitable[None]] | None = None,
+        redispatch: Callable[[Meta], Awaitable[None]] | None = None,
     ) -> None:
         """`redispatch` asks for a worker for a message that nobody works on; any watcher may heal."""
         self.settings = settings
@@ -354,4 +354,4 @@ class Hub:
             self._asked.clear()
         self._asked[meta.ref] = now
         log.info("asking for a worker", extra={**meta.ref.fields, "state": meta.state})
-        await self._redispatch(meta.ref)
+        await self._redispatch(meta)

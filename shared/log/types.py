@@ -107,6 +107,11 @@ class Meta:
         return self.state in TERMINAL
 
     @property
+    def begun(self) -> bool:
+        """Whether a worker has had it, so that somebody may have read a part of it."""
+        return self.state != "queued" or self.attempts > 0 or self.drained
+
+    @property
     def told(self) -> bool:
         """Whether somebody has got the end."""
         return self.told_at > 0

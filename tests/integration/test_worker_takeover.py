@@ -237,6 +237,17 @@ async def test_a_leaving_worker_lets_answers_end_that_fit_the_window(kit: Kit) -
     assert (await kit.meta(late)).state == "queued"
 
 
+async def test_an_answer_that_was_begun_does_not_wait_behind_a_queue_of_new_ones(kit: Kit) -> None:
+    leaving = await kit.worker(TAILRACE_WORKER_SLOTS=1, TAILRACE_WORKER_DRAIN_S=0)
+    begun = await kit.send(SLOW)
+    await kit.wait_text(begun, 150)
+    waiting = [await kit.send(SLOW) for _ in range(3)]
+    assert await leaving.stop() == 0
+    await kit.worker(TAILRACE_WORKER_SLOTS=1)
+    await kit.wait_attempts(begun, 2, within_s=3.0)
+    assert [(await kit.meta(ref)).state for ref in waiting] == ["queued"] * 3
+
+
 async def test_a_frozen_worker_that_wakes_writes_nothing_and_closes_its_upstream(kit: Kit) -> None:
     await asyncio.gather(*(kit.worker() for _ in range(2)))
     ref = await kit.send("[[rate=60 endless=1 reasoning=0 markdown=0]] the mill")

@@ -16,6 +16,7 @@ from gateway.protocols.native import NATIVE
 from shared.cursor import Cursor
 from shared.ids import MessageRef
 from shared.log.log import Log
+from shared.log.types import Meta
 from shared.redis import resolver
 from tests.support.writer import LogWriter
 
@@ -114,8 +115,8 @@ def dispatched() -> list[MessageRef]:
 
 @pytest.fixture
 async def gallery(log: Log, redis_url: str, dispatched: list[MessageRef]) -> AsyncIterator[Gallery]:
-    async def redispatch(ref: MessageRef) -> None:
-        dispatched.append(ref)
+    async def redispatch(meta: Meta) -> None:
+        dispatched.append(meta.ref)
 
     hub = Hub(log, resolver(redis_url), QUICK, redispatch=redispatch)
     await hub.open()

@@ -66,6 +66,16 @@ async def test_a_message_is_queued_once_and_keeps_its_place(
     assert await dispatcher.depth() == 2
 
 
+async def test_what_was_begun_goes_first_also_if_it_is_queued_already(dispatcher: Dispatcher, link: Link) -> None:
+    refs = [MessageRef("t", "c", f"m{number}") for number in range(4)]
+    for ref in refs:
+        await dispatcher.dispatch(ref, begun=ref in refs[2:3])
+        await until_next_ms(link)
+    await dispatcher.dispatch(refs[3], begun=True)
+    await dispatcher.dispatch(refs[2])
+    assert await jobs(link) == [refs[number].member for number in (2, 3, 0, 1)]
+
+
 async def test_only_what_is_not_queued_yet_wakes_workers(
     dispatcher: Dispatcher, redis_url: str, ref: MessageRef
 ) -> None:

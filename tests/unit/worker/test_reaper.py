@@ -97,6 +97,18 @@ async def test_an_expired_lease_is_dispatched_and_looked_at_again(
     assert await due(link, ref)
 
 
+async def test_what_a_dead_worker_had_begun_is_dispatched_before_what_is_new(
+    log: Log, link: Link, ref: MessageRef, reaper: Reaper
+) -> None:
+    dispatcher = Dispatcher(link)
+    await dispatcher.dispatch(MessageRef("t", "c", "new"))
+    await started(log, ref)
+    await run_out(link, ref)
+    await log.watch(ref, -1)
+    await reaper.reap()
+    assert [job.job_id for job in await dispatcher.pick(QUEUE_NAME, 1, 1000)] == [ref.member]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
