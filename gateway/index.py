@@ -9,6 +9,7 @@ the longest start.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from gateway.access.principal import Principal
@@ -21,7 +22,8 @@ from shared.log.types import Meta
 AT_ONCE = 100
 """Records read at a time."""
 MOST_LISTED = 1000
-RECOUNT_EVERY_S = 1.0
+RECOUNT_S = 0.001
+"""How long after a look at a user's records the next one waits, for each that was found in flight."""
 MOST_REMEMBERED = 10_000
 
 Place = Literal["taken", "held", "full"]
@@ -47,6 +49,14 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 """
 
 
+@dataclass(slots=True)
+class _Look:
+    """The latest look at a user's records: whether it is under way, and when the next one may be taken."""
+
+    under_way: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_at: float = 0.0
+
+
 class UserIndex:
     """The indexes of all users, in Redis."""
 
@@ -57,7 +67,7 @@ class UserIndex:
         self._keep_s = keep_s
         self._deadline_s = deadline_s
         self._start_s = int(deadline_s * 5) + 1
-        self._looked: dict[str, float] = {}
+        self._looks: dict[str, _Look] = {}
 
     @staticmethod
     def _key(who: Principal) -> str:
@@ -104,16 +114,18 @@ class UserIndex:
         return int(await self._link.call("ZCARD", self._key(who)))
 
     async def _tidy(self, who: Principal) -> None:
-        """Take out what is over; looks at the records at most once a second for one user.
+        """Take out what is over, or wait until somebody else who looks has done so.
 
-        A user at their bound pays for looking at all of it with a wait, not with our time.
+        A user at a high bound pays for looking at all that is in flight with a wait, not with our time; what is over is
+        looked at once only, and nobody waits for it.
         """
-        now = asyncio.get_running_loop().time()
-        if now - self._looked.get(who.scope, -1e9) >= RECOUNT_EVERY_S:
-            if len(self._looked) >= MOST_REMEMBERED:
-                self._looked.clear()
-            self._looked[who.scope] = now
-            await self.in_flight(who)
+        if len(self._looks) >= MOST_REMEMBERED:
+            self._looks.clear()
+        look, loop = self._looks.setdefault(who.scope, _Look()), asyncio.get_running_loop()
+        async with look.under_way:
+            if loop.time() >= look.next_at:
+                look.next_at = loop.time() + RECOUNT_S * MOST_LISTED  # if it fails, once is enough
+                look.next_at = loop.time() + RECOUNT_S * len(await self.in_flight(who))
 
     async def in_flight(self, who: Principal) -> list[Meta]:
         """Return the records of the user's messages in flight, oldest first, and take the others out."""

@@ -251,6 +251,18 @@ async def test_a_users_bound_holds_for_starts_at_the_same_moment_on_two_gateways
             assert len((await on_a.get("/active")).json()["messages"]) == 2
 
 
+async def test_nobody_is_refused_for_what_is_over_however_quickly_it_was_or_how_many_start_then(
+    make_gateway: MakeGateway, log: Log
+) -> None:
+    async with make_gateway(max_running_per_user=3) as gateway, gateway.client() as client:
+        for turn in range(3):
+            posts = [started(client, f"c{n}", f"m{turn}") for n in range(3)]
+            for ref in await asyncio.gather(*posts):
+                writer = LogWriter(log, ref)
+                await writer.claim()
+                await writer.finish()
+
+
 async def test_a_refused_or_repeated_start_takes_no_place_under_the_bound(
     make_gateway: MakeGateway, link: Link
 ) -> None:
