@@ -30,10 +30,18 @@ MOST_KEPT = 500
 LONGEST_TITLE = 200
 PAGE = 200
 
+# KEYS 1 the feed, whose entries are named by their time in ms   ARGV 1 line  2 most lines  3 how long each is kept, ms
+#   4 how lines begin that are to be forgotten, or ''
 _ADD = """
+if ARGV[4] ~= '' then
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
+    if string.sub(entry[2][2], 1, #ARGV[4]) == ARGV[4] then redis.call('XDEL', KEYS[1], entry[1]) end
+  end
+end
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'd', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', KEYS[1], id)
+redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', string.match(id, '^%d+') - ARGV[3]))
 return id
 """
 
@@ -93,7 +101,7 @@ class Feed:
     def __init__(
         self, link: Commands, *, keep_s: int, deadline_s: float = 2.0, clock: Callable[[], float] = time.time
     ) -> None:
-        """`keep_s`: how long a user's feed outlives its last line; `clock` tells Unix seconds, for people only."""
+        """`keep_s`: how long a line is kept at most; `clock` tells Unix seconds, for people only."""
         self._link = link
         self._keep_ms = keep_s * 1000
         self._deadline_s = deadline_s
@@ -110,12 +118,16 @@ class Feed:
         await self._add(ref, Ended(ref.chat_id, ref.message_id, int(self._clock()), state, needs_action(final)))
 
     async def deleted(self, ref: MessageRef) -> None:
-        """Tell that a message was deleted."""
-        await self._add(ref, Deleted(ref.chat_id, ref.message_id, int(self._clock())))
+        """Tell that a message was deleted; its title is forgotten."""
+        started = encode_json(Started(ref.chat_id, ref.message_id, 0)).removesuffix(b"0}")  # up to the time
+        await self._add(ref, Deleted(ref.chat_id, ref.message_id, int(self._clock())), forget=started)
 
-    async def _add(self, ref: MessageRef, line: Line) -> None:
-        """Write a line. What is told has happened, so failing to tell it fails nothing."""
-        args = (encode_json(line), MOST_KEPT, self._keep_ms)
+    async def _add(self, ref: MessageRef, line: Line, *, forget: bytes = b"") -> None:
+        """Write a line, in place of those that begin with `forget` (nothing: of none).
+
+        What is told has happened, so failing to tell it fails nothing.
+        """
+        args = (encode_json(line), MOST_KEPT, self._keep_ms, forget)
         try:
             await self._link.script(_ADD, (feed_key(ref.tenant),), args, deadline_s=self._deadline_s)
         except (TailraceError, ReplyError) as error:
@@ -124,17 +136,27 @@ class Feed:
     async def read(self, scope: str, after: str | None) -> list[tuple[str, bytes]] | None:
         """Return up to `PAGE` lines after the cursor, from the oldest if it is None.
 
-        Returns None if the cursor is not in the feed (any more): lines between it and the oldest may be missing.
-        Raises `Unavailable`.
+        Returns None if the cursor is not in the feed (any more): lines between it and the oldest may be missing. (But
+        not where the cursor's line alone was taken out, and older ones are there.) Raises `Unavailable`.
         """
-        start = "-" if after is None else after
-        rows: list[Any] = await self._link.call(
-            "XRANGE", feed_key(scope), start, "+", "COUNT", PAGE + 1, deadline_s=self._deadline_s
-        )
-        lines = [(row[0].decode(), row[1][1]) for row in rows]
         if after is None:
-            return lines[:PAGE]
-        return lines[1:] if lines and lines[0][0] == after else None
+            return await self._range(scope, "-", PAGE)
+        lines = await self._range(scope, after, PAGE + 1)
+        if not lines or lines[0][0] == after:
+            return lines[1:] if lines else None
+        oldest = await self._range(scope, "-", 1)
+        return lines[:PAGE] if oldest and _place(oldest[0][0]) < _place(after) else None
+
+    async def _range(self, scope: str, start: str, most: int) -> list[tuple[str, bytes]]:
+        rows: list[Any] = await self._link.call(
+            "XRANGE", feed_key(scope), start, "+", "COUNT", most, deadline_s=self._deadline_s
+        )
+        return [(row[0].decode(), row[1][1]) for row in rows]
+
+
+def _place(cursor: str) -> tuple[int, int]:
+    time_ms, _, number = cursor.partition("-")
+    return int(time_ms), int(number)
 
 
 def needs_action(final: bytes) -> bool:

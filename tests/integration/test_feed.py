@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -123,6 +124,31 @@ async def test_a_reader_resumes_behind_its_cursor_on_another_gateway(make_gatewa
             assert (await reader.hear_type("started"))["message_id"] == "new"
 
 
+async def test_the_title_of_a_deleted_message_is_forgotten_too(client: httpx.AsyncClient, link: Link) -> None:
+    for message in ("m", 'odd "', "kept"):
+        await started(client, message=message, metadata={"title": f"secret {message}"}, policy="parallel")
+    for message in ("m", 'odd "'):
+        assert (await client.delete(f"/chats/c/messages/{quote(message)}")).status_code == 204
+    async with feed(client) as reader:
+        lines = [(await reader.hear())[1] for _ in range(3)]
+    assert [(line["type"], line["message_id"], line.get("title")) for line in lines] == [
+        ("started", "kept", "secret kept"),
+        ("deleted", "m", None),
+        ("deleted", 'odd "', None),
+    ]
+
+
+async def test_a_line_is_kept_no_longer_than_the_period_however_active_its_user_is(link: Link, telling: Feed) -> None:
+    request = GenerationRequest("m", [])
+    seconds, _ = await link.call("TIME")
+    for age_s in (3600, 61, 30):
+        await link.call("XADD", feed_key(LOCAL.scope), f"{int(seconds) - age_s}000-0", "d", '{"title":"old"}')
+    await telling.started(LOCAL.ref("c", "m"), request)
+    lines = await telling.read(LOCAL.scope, None)
+    assert lines is not None
+    assert [int(cursor.partition("-")[0]) // 1000 >= int(seconds) - 60 for cursor, _ in lines] == [True, True]
+
+
 @pytest.mark.parametrize("cursor", ["1-1", "99999999999999-0", "nonsense", "$", "1700000000000000-1", "0"])
 async def test_a_cursor_that_is_not_kept_is_answered_by_a_reset_and_all_that_is(
     client: httpx.AsyncClient, telling: Feed, cursor: str
@@ -207,5 +233,16 @@ async def test_the_deletion_of_a_response_is_told(client: httpx.AsyncClient) -> 
     made = (await client.post("/v1/responses", json={"model": "scripted", "input": "?", "background": True})).json()
     assert (await client.delete(f"/v1/responses/{made['id']}")).status_code == 200
     async with feed(client) as reader:
-        await reader.hear_type("started")
         assert (await reader.hear_type("deleted"))["message_id"] == made["id"]
+
+
+async def test_who_has_the_line_that_is_taken_out_last_goes_on_behind_it(client: httpx.AsyncClient) -> None:
+    await started(client, "before")
+    async with feed(client) as reader:
+        await reader.hear_type("started")
+        await started(client, "c")
+        cursor, _ = await reader.hear()
+        await client.delete("/chats/c/messages/m")
+        await reader.hear_type("deleted")
+    async with feed(client, cursor) as reader:
+        await reader.hear_type("deleted")
