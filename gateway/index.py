@@ -40,12 +40,14 @@ redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[3] * 1000)
 return 'taken'
 """
-# ARGV 1 member  2 its time  3 the time before which all are over  4 how long the index is kept, ms
+# ARGV 1 member  2 the time after which a message is over, s
 _ADD = """
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1000000
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[1], 'NX', ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[1], 'NX', string.format('%.3f', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now - ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * 1000)
 """
 
 
@@ -99,9 +101,9 @@ class UserIndex:
         """Give back a place that was `taken` and not needed."""
         await self._link.call("ZREM", self._keys(who)[1], ref.member)
 
-    async def add(self, who: Principal, ref: MessageRef, now_s: float) -> None:
-        """Note a started message (again)."""
-        args = (ref.member, f"{now_s:.3f}", f"{now_s - self._keep_s:.3f}", self._keep_s * 1000)
+    async def add(self, who: Principal, ref: MessageRef) -> None:
+        """Note a started message (again), by the server's clock: gateways need not agree on the time."""
+        args = (ref.member, self._keep_s)
         await self._link.script(_ADD, self._keys(who), args, deadline_s=self._deadline_s)
 
     async def remove(self, who: Principal, *members: str) -> None:

@@ -27,8 +27,7 @@ from shared.redis import command_link, resolver
 class Services:
     """The parts of a gateway.
 
-    `clock` tells Unix seconds: for what people are shown, for when a socket's credential expires and for what the
-    index of a user's messages drops as old.
+    `clock` tells Unix seconds: for what people are shown, and for when a socket's credential expires.
     """
 
     settings: GatewaySettings

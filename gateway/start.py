@@ -238,7 +238,7 @@ async def _create(
 async def _announce(services: Services, who: Principal, ref: MessageRef, request: GenerationRequest) -> None:
     done = await asyncio.gather(
         services.dispatcher.dispatch(ref),
-        services.index.add(who, ref, services.clock()),
+        services.index.add(who, ref),
         services.feed.started(ref, request),
         return_exceptions=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -261,6 +262,18 @@ async def test_nobody_is_refused_for_what_is_over_however_quickly_it_was_or_how_
                 writer = LogWriter(log, ref)
                 await writer.claim()
                 await writer.finish()
+
+
+@pytest.mark.parametrize("wrong_by_s", [-30_000, 30_000])
+async def test_a_gateway_with_a_wrong_clock_takes_nothing_out_of_a_users_index(
+    gateway: LiveGateway, client: httpx.AsyncClient, wrong_by_s: int
+) -> None:
+    await started(client, "c", "before")
+    wrong = dataclasses.replace(gateway.services, clock=lambda: time.time() + wrong_by_s)
+    await start(wrong, LOCAL, "d", GenerationRequest("", ASK["messages"]), message_id="wrong")
+    await started(client, "e", "after")
+    messages = (await client.get("/active")).json()["messages"]
+    assert [message["message_id"] for message in messages] == ["before", "wrong", "after"]
 
 
 async def test_a_refused_or_repeated_start_takes_no_place_under_the_bound(
