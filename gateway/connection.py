@@ -18,6 +18,8 @@ from gateway.slim import LazyEvent, SlimFlow, SlimQueue
 
 WITHIN_S = 20.0
 LARGEST_HEAD = 64 * 1024
+MOST_AHEAD = 64
+"""Requests that may wait on a connection behind the one that is worked on; clients send a few ahead, if any."""
 _SERVED: Any = {"type": "http", "method": "GET"}
 """All that uvicorn asks of a request once its response has begun: that it is no HEAD."""
 
@@ -50,12 +52,17 @@ class DetachedCycle(RequestResponseCycle):
         self.disconnected, cycle.disconnected = cycle.disconnected, True
 
 
+class TooManyAhead(Exception):
+    """Raised into the parser, which stops at it, for a connection that has been cut."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection; closed without a word if a request's head takes too long or is too large, or if the rest of a
     request that has been answered already does not come.
 
     What is no body is bounded between any two pieces of body as well, or trailers and chunk extensions would have no
-    end; trailers are read by nobody and not kept.
+    end; trailers are read by nobody and not kept. Requests that are sent ahead are bounded too: uvicorn reads on after
+    every answer, however many of them wait, and so a stranger's come in faster than they are refused.
 
     One timer: from the beginning of the connection, or from the first byte of a later request, until its head is
     complete; and from an answer that came before the end of the body (closing at once would take the answer from a
@@ -84,6 +91,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # uvicorn forgets that where the client has reset the connection
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_AHEAD:
+            self.transport.abort()
+            raise TooManyAhead  # or all the others of this piece would be parsed
         self._head_complete = False
         self._head_bytes = 0
         super().on_message_begin()
@@ -109,6 +119,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body
         super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
         if self.transport.is_closing():
             self._watch_end()
         elif unread:

@@ -51,7 +51,7 @@ class SlimFlow(FlowControl):
 
 
 class SlimQueue(list[T]):
-    """What uvicorn asks of a deque. A client sends few requests ahead: it is not read while one waits."""
+    """What uvicorn asks of a deque. Few requests are sent ahead: `gateway.connection` bounds them."""
 
     __slots__ = ()
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gateway.app import OPERATIONS
-from gateway.connection import GuardedProtocol
+from gateway.connection import MOST_AHEAD, GuardedProtocol
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, LiveGateway, raw_exchange, started, unread
 from tests.support.wait import wait_until
@@ -162,6 +162,33 @@ async def test_a_connection_always_has_a_deadline(
                 await reader.read()
         finally:
             writer.close()
+
+
+async def test_requests_that_are_sent_ahead_without_end_are_given_up(gateway: LiveGateway) -> None:
+    """Whoever sends them need not be known, and each takes kilobytes until it is answered."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    most = 0
+
+    async def ask(count: int) -> None:
+        writer.write(b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx" * count)
+        await writer.drain()
+
+    try:
+        await ask(20)
+        for _ in range(20):
+            assert (await reader.readuntil(b'not found"}}')).startswith(b"HTTP/1.1 404 ")
+        connections = gateway.server.server_state.connections
+        connection = only_connection(gateway)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while connection in connections:
+                    await ask(1000)
+                    await asyncio.sleep(0)  # it is in the same loop
+                    most = max(most, len(connection.pipeline))
+        assert most <= MOST_AHEAD
+    finally:
+        writer.close()
 
 
 async def test_a_connection_that_was_reset_has_no_deadline_any_more(gateway: LiveGateway) -> None:
