@@ -12,6 +12,7 @@ import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.live.transport import DETACH, taken_by
 from gateway.slim import LazyEvent, SlimFlow, SlimQueue
@@ -20,6 +21,7 @@ WITHIN_S = 20.0
 LARGEST_HEAD = 64 * 1024
 MOST_AHEAD = 64
 """Requests that may wait on a connection behind the one that is worked on; clients send a few ahead, if any."""
+_REFUSAL = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SERVED: Any = {"type": "http", "method": "GET"}
 """All that uvicorn asks of a request once its response has begun: that it is no HEAD."""
 
@@ -185,3 +187,19 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class GuardedSocket(WebSocketsSansIOProtocol):
+    """One connection from the request on that would make it a WebSocket.
+
+    A request that has a body, or a line or so many headers as `websockets` does not take, is answered with a 400.
+    uvicorn hears nothing of it: it would keep the connection for as long as its peer does, and break down over it when
+    the server stops.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # a request's head comes whole: it could not be read
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(_REFUSAL)
+            self.transport.close()

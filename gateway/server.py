@@ -18,7 +18,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.connection import GuardedProtocol
+from gateway.connection import GuardedProtocol, GuardedSocket
 from gateway.live.drain import drain
 from gateway.live.finding import RESTORE_GRACE_S
 from gateway.services import Services
@@ -88,7 +88,7 @@ class GatewayServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                ws="websockets-sansio",
+                ws=GuardedSocket,
                 ws_max_size=MOST_FRAME_BYTES,
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=shutdown_s(settings),

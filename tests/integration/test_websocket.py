@@ -13,7 +13,7 @@ import pytest
 from gateway.live.socket import MOST_SUBSCRIPTIONS, SocketSession
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import LiveGateway, running, started
+from tests.support.gateway import LiveGateway, raw_exchange, running, started
 from tests.support.sockets import PROTOCOL, open_socket
 from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
@@ -176,6 +176,28 @@ async def test_a_frame_beyond_the_bound_closes_the_socket(gateway: LiveGateway) 
     async with open_socket(gateway.url) as socket:
         await socket.say_raw(" " * 70_000)
         assert (await socket.closed())[0] == 1009
+
+
+@pytest.mark.parametrize(
+    ("more", "query"),
+    [
+        (b"x: " + b"y" * 9000 + b"\r\n\r\n", b""),
+        (b"x: y\r\n" * 200 + b"\r\n", b""),
+        (b"content-length: 2\r\n\r\n{}", b""),
+        (b"\r\n", b"?" + b"y" * 9000),
+    ],
+    ids=["a long header", "many headers", "a body", "a long query"],
+)
+async def test_a_handshake_that_cannot_be_read_is_refused_and_hinders_nothing(
+    make_gateway: MakeGateway, more: bytes, query: bytes
+) -> None:
+    """Such a connection had no deadline at all, and the server's end failed over it."""
+    async with make_gateway(api_keys="key=acme/ann") as gateway:
+        lines = (b"GET /ws" + query + b" HTTP/1.1", b"host: localhost", b"connection: upgrade", b"upgrade: websocket")
+        key = (b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", more)
+        answer = await raw_exchange(gateway.url, b"\r\n".join((*lines, *key)))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        await wait_until(lambda: not gateway.server.server_state.connections)
 
 
 async def test_a_socket_that_the_server_closed_with_words_on_their_way_is_nobodys_error(
