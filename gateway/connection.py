@@ -14,7 +14,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.live.transport import DETACH, taken_by
+from gateway.live.transport import CLOSED_WITHIN_S, DETACH, taken_by
 from gateway.slim import LazyEvent, SlimFlow, SlimQueue
 
 WITHIN_S = 20.0
@@ -203,3 +203,20 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             self.handshake_complete = self.close_sent = True
             self.transport.write(_REFUSAL)
             self.transport.close()
+
+    def handle_ping(self) -> None:
+        answers = self.conn.data_to_send()  # to all pings that came together, at the first of them
+        if self.writable.is_set():
+            self.transport.write(b"".join(answers))
+        elif answers:
+            self._pong = answers[-1]
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and not self.transport.is_closing():
+            self.transport.write(pong)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)

@@ -25,7 +25,7 @@ from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.follower import Outcome
 from gateway.live.stall import NO_STALL, look
 from gateway.live.streaming import LogStream
-from gateway.live.transport import CLOSED_WITHIN_S, abort_socket, taken_by_socket
+from gateway.live.transport import abort_socket, taken_by_socket
 from gateway.live.viewer import Viewer
 from gateway.protocols import websocket as ws
 from gateway.protocols.base import Wire
@@ -165,8 +165,6 @@ class SocketSession:
                 await self._put_out({"type": "websocket.close", "code": code, "reason": reason})
         except TimeoutError:
             abort_socket(self._send)
-        # The server closes behind what is not sent yet, however long its peer takes nothing of it.
-        self._loop.call_later(CLOSED_WITHIN_S, abort_socket, self._send)
 
     async def _put_out(self, message: Message) -> bool:
         """Give the server a message; False if there is nobody left for it, of which the reader hears, too."""

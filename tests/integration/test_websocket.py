@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import httpx
 import jwt
 import pytest
 
+from gateway.connection import GuardedSocket
 from gateway.live.socket import MOST_SUBSCRIPTIONS, SocketSession
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
@@ -284,6 +288,69 @@ def token(**claims: object) -> str:
 
 def as_protocol(credential: str) -> str:
     return "bearer." + base64.urlsafe_b64encode(credential.encode()).decode().rstrip("=")
+
+
+PING = b"\x89\xfd" + bytes(4)
+"""How a client's ping of 125 bytes begins."""
+
+
+def ping(number: int) -> bytes:
+    return b"%125d" % number
+
+
+@contextmanager
+def raw_socket(gateway: LiveGateway, token: bytes) -> Iterator[socket.socket]:
+    """Ask for a WebSocket by a connection of little room that is read by nobody but the caller."""
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", httpx.URL(gateway.url).port))
+        raw.setblocking(False)
+        lines = (b"GET /ws HTTP/1.1", b"host: localhost", b"authorization: Bearer " + token, b"connection: upgrade")
+        key = (b"upgrade: websocket", b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==")
+        raw.sendall(b"\r\n".join((*lines, *key, b"", b"")))
+        yield raw
+
+
+async def connection_of(gateway: LiveGateway) -> GuardedSocket:
+    """Return the one connection, once it is a WebSocket."""
+    connections = gateway.server.server_state.connections
+    await wait_until(lambda: [type(each) for each in connections] == [GuardedSocket])
+    (connection,) = connections
+    assert isinstance(connection, GuardedSocket)
+    return connection
+
+
+@pytest.mark.parametrize("token", [b"key", b"nobody"])
+async def test_pings_of_a_client_that_takes_nothing_do_not_fill_our_memory(
+    make_gateway: MakeGateway, token: bytes
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with make_gateway(api_keys="key=acme/ann", send_timeout_s=0.5, heartbeat_s=0.5) as gateway:
+        with raw_socket(gateway, token) as raw:
+            connection = await connection_of(gateway)
+            most = 0
+            with suppress(ConnectionError):
+                async with asyncio.timeout(20):  # whoever is known is slow then, and nobody else stays at all
+                    while connection in gateway.server.server_state.connections:
+                        await loop.sock_sendall(raw, (PING + ping(0)) * 1000)
+                        most = max(most, connection.transport.get_write_buffer_size())
+        assert 0 < most < 1_000_000
+        await wait_until(lambda: not gateway.server.server_state.connections)
+
+
+async def test_the_latest_ping_is_answered_however_late_its_client_takes_it(make_gateway: MakeGateway) -> None:
+    loop = asyncio.get_running_loop()
+    async with make_gateway(api_keys="key=acme/ann") as gateway:
+        with raw_socket(gateway, b"key") as raw:
+            connection = await connection_of(gateway)
+            last = 0
+            while connection.writable.is_set() or last % 1000:
+                last += 1
+                await loop.sock_sendall(raw, PING + ping(last))
+            async with asyncio.timeout(10):
+                told = b""
+                while ping(last) not in told:
+                    told = told[-200:] + await loop.sock_recv(raw, 65_536)
 
 
 async def test_a_credential_comes_in_a_header_or_among_the_subprotocols(make_gateway: MakeGateway) -> None:
