@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from gateway.live.transport import CLOSED_WITHIN_S, DETACH, taken_by
 from gateway.slim import LazyEvent, SlimFlow, SlimQueue
@@ -210,6 +211,10 @@ class GuardedSocket(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(answers))
         elif answers:
             self._pong = answers[-1]
+
+    def handle_cont(self, event: Frame) -> None:
+        if event.data or event.fin:  # `websockets` bounds the bytes of a message, and not of how many frames it is made
+            super().handle_cont(event)
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -353,6 +353,22 @@ async def test_the_latest_ping_is_answered_however_late_its_client_takes_it(make
                     told = told[-200:] + await loop.sock_recv(raw, 65_536)
 
 
+async def test_a_message_in_pieces_without_content_takes_no_memory(make_gateway: MakeGateway) -> None:
+    begun, empty, end = (bytes((first, 0x80 + length)) + bytes(4) for first, length in ((1, 15), (0, 0), (0x80, 0)))
+    loop = asyncio.get_running_loop()
+    async with make_gateway(api_keys="key=acme/ann") as gateway:
+        with raw_socket(gateway, b"key") as raw:
+            connection = await connection_of(gateway)
+            await loop.sock_sendall(raw, begun + b'{"type":"ping"}' + empty * 50_000)
+            await wait_until(lambda: connection.frames)
+            assert len(connection.frames) == 1
+            await loop.sock_sendall(raw, end)
+            async with asyncio.timeout(10):
+                told = b""
+                while b'"pong"' not in told:
+                    told += await loop.sock_recv(raw, 65_536)
+
+
 async def test_a_credential_comes_in_a_header_or_among_the_subprotocols(make_gateway: MakeGateway) -> None:
     async with make_gateway(jwt_secret=SECRET, api_keys="k\u00e9y=acme/bob") as gateway:
         async with open_socket(gateway.url, authorization=f"Bearer {token()}") as socket:
