@@ -71,16 +71,17 @@ class GuardedProtocol(HttpToolsProtocol):
     complete; and from an answer that came before the end of the body (closing at once would take the answer from a
     client that is still sending) until that end. Between requests uvicorn's own keep-alive time-out runs, and while
     a request is worked on its own deadlines do. Once the connection is closing, it is how long its peer may take none
-    of the bytes that are left.
+    of the bytes that are left. Before that, another one bounds how long it may take none of what fills the buffer: the
+    next answer waits behind it, for as long as its peer likes otherwise.
     """
 
     # With a few more attributes than uvicorn's own the instance's dict would no longer share its keys: 1.2 kB each.
-    __slots__ = ("_got_body", "_head_bytes", "_head_complete", "_timer")
+    __slots__ = ("_got_body", "_head_bytes", "_head_complete", "_timer", "_watched")
 
     within_s = WITHIN_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._head_complete = self._got_body = False
+        self._head_complete = self._got_body = self._watched = False
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         super().connection_made(cast(asyncio.Transport, transport))
@@ -129,6 +130,11 @@ class GuardedProtocol(HttpToolsProtocol):
         elif unread:
             self._start_timer()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if not self._watched:
+            self._watch_taken()
+
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         self._watch_end()
@@ -167,6 +173,23 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._stop_timer()
         self._timer = self.loop.call_later(self.within_s, self._watch_end, now)
+
+    def _watch_taken(self, taken: int = -1) -> None:
+        """The same for one that is not, until nothing waits. A stream under way has a deadline of its own."""
+        waits = self.transport.get_write_buffer_size() > 0
+        self._watched = waits and not self.transport.is_closing()
+        if not self._watched:
+            return
+        now = taken_by(self.transport)
+        if now == taken and not self._streams:
+            self.transport.abort()
+            return
+        self.loop.call_later(self.within_s, self._watch_taken, now)
+
+    @property
+    def _streams(self) -> bool:
+        cycle = self.cycle
+        return cycle.response_started and cycle.chunked_encoding is True and not cycle.response_complete
 
     def detach(self, cycle: RequestResponseCycle) -> RequestResponseCycle:
         """Return what a chunked response that has begun goes on with after its application has returned.

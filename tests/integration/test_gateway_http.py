@@ -221,6 +221,18 @@ async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
             await wait_until(lambda: not connections)
 
 
+async def test_answers_of_which_nothing_is_taken_keep_no_others_waiting_for_ever(
+    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs no credential to ask for these."""
+    monkeypatch.setattr(GuardedProtocol, "within_s", 0.5)
+    with unread(gateway.url, "/openapi.json", times=40):
+        state = gateway.server.server_state
+        await wait_until(lambda: len(state.connections) == 1)
+        await wait_until(lambda: only_connection(gateway).flow.write_paused)
+        await wait_until(lambda: not state.connections and not state.tasks)
+
+
 # -- errors
 
 
