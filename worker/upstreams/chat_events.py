@@ -66,6 +66,8 @@ _INTERRUPTED = frozenset(
 )
 """Reasons by which a server says that it gave up: vLLM shutting down, DeepSeek without resources, gateways between."""
 _FAILED = frozenset(("error", "malformed_function_call"))
+_NO_REASON = ("", "null")
+"""How some servers (Ollama and SGLang in older releases, KoboldCpp) write in every chunk that there is none yet."""
 
 
 class ChatEvents:
@@ -167,6 +169,8 @@ class ChatEvents:
         return out
 
     def _finish(self, said: str) -> None:
+        if said in _NO_REASON:
+            return
         if said in _INTERRUPTED:
             self.reason, self._failure = "error", "upstream_interrupted"
         elif said in _FAILED:

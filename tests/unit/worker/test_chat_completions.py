@@ -46,6 +46,16 @@ GOOD = {
     "role in every chunk": [chunk({"role": "assistant", "content": t}) for t in ("Hel", "lo ü€😀")] + [STOP, DONE],
     "finish on the last content": [HELLO[1], chunk({"content": "lo ü€😀"}, finish_reason="stop"), DONE],
     "finish twice": [*HELLO, STOP, STOP, DONE],
+    "an empty reason in every chunk": [
+        *(chunk({"content": text}, finish_reason="") for text in ("Hel", "lo ü€😀")),
+        chunk(finish_reason="stop"),
+        DONE,
+    ],
+    "the word null for no reason": [
+        *(chunk({"content": text}, finish_reason="null") for text in ("Hel", "lo ü€😀")),
+        STOP,
+        DONE,
+    ],
     "empty choices first": [sse({"choices": [], "prompt_filter_results": []}), *HELLO, STOP, DONE],
     "null content and null error": [chunk({"content": None}, error=None), *HELLO, STOP, DONE],
     "comments and pings": [b": OPENROUTER PROCESSING\n\n", *HELLO, b": ping\n\n", STOP, DONE],
@@ -212,6 +222,7 @@ OPENROUTER = sse(
 LATE = {
     "end without a reason": ([*HELLO], "upstream_interrupted"),
     "done without a reason": ([*HELLO, DONE], "upstream_interrupted"),
+    "done with an empty reason": ([*HELLO, chunk(finish_reason=""), DONE], "upstream_interrupted"),
     "error object": ([*HELLO, sse({"error": {"message": "x", "type": None, "code": "500"}})], "upstream_error"),
     "error string": ([*HELLO, sse({"error": "CUDA out of memory at /srv/model.py"})], "upstream_error"),
     "error line that is no json": ([*HELLO, b"data: Internal error\n\n"], "upstream_error"),
