@@ -18,6 +18,45 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
     told: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether its input is JSON as it stands."""
+        if not (self.arguments and self.arguments[-1].rstrip().endswith("}")):
+            return False  # spares reading all of it for each piece
+        try:
+            msgspec.json.decode("".join(self.arguments))
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a delta says of a call's function."""
+
+    name: str
+    arguments: str
+
+    @classmethod
+    def of(cls, function: dict[str, Any]) -> _Piece:
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):  # sent as an object instead of its JSON text
+            arguments = msgspec.json.encode(arguments).decode()
+        return cls(_text(function.get("name")), _text(arguments))
+
+
+def _is_another(known: _Call, call_id: str, piece: _Piece) -> bool:
+    """Whether a delta under the index of a `known` call begins another one: some servers count all calls as 0.
+
+    Only with a name: others give every piece of one call an id of its own. Where no id tells them apart, another
+    call is one of another function, or one whose input comes when that of the known one is whole.
+    """
+    if not (known.told and piece.name):
+        return False
+    if (call_id and call_id != known.call_id) or piece.name != known.name:
+        return True
+    return bool(piece.arguments) and known.whole
+
 
 class ToolCalls:
     """The tool calls of one answer, in the order in which they came up."""
@@ -34,42 +73,46 @@ class ToolCalls:
         for position, delta in enumerate(deltas):
             if isinstance(delta, dict):
                 function = delta.get("function")
-                call = self._find(delta, position)
-                self._extend(call, function if isinstance(function, dict) else {}, out)
+                piece = _Piece.of(function if isinstance(function, dict) else {})
+                self._extend(self._find(delta, position, piece), piece, out)
         return out
 
     def close(self) -> list[ev.Event]:
         """Return the whole input of every call, or what is wrong with it."""
         return [self._result(call) for call in self._calls if call.told]
 
-    def _find(self, delta: dict[str, Any], position: int) -> _Call:
+    def _find(self, delta: dict[str, Any], position: int, piece: _Piece) -> _Call:
         index = delta.get("index")
         key = index if isinstance(index, int) else ("at", position)
         call_id = _text(delta.get("id"))
         known = self._by_index.get(key)
-        # Some servers send parallel calls whole and all under index 0; only their ids tell them apart.
-        if known is None or (call_id and known.told and call_id != known.call_id):
-            known = _Call(call_id or f"call_{secrets.token_hex(8)}")
-            self._calls.append(known)
-            self._by_index[key] = known
+        if known is None and self._calls and not (call_id or piece.name):
+            known = self._calls[-1]  # it names no call, so it goes on with one that was begun under another index
+        if known is None or _is_another(known, call_id, piece):
+            known = self._begin(call_id)
+        self._by_index[key] = known
         return known
 
-    def _extend(self, call: _Call, function: dict[str, Any], out: list[ev.Event]) -> None:
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):  # sent as an object instead of its JSON text
-            arguments = msgspec.json.encode(arguments).decode()
-        piece = _text(arguments)
-        name = _text(function.get("name"))
-        if piece:
-            call.arguments.append(piece)
-        if not call.told and (call.name or name):
+    def _begin(self, call_id: str) -> _Call:
+        """Return a new call. For everybody behind us an id is one call, so one that is taken already is no name."""
+        taken = any(call.call_id == call_id for call in self._calls)
+        call = _Call(call_id if call_id and not taken else f"call_{secrets.token_hex(8)}")
+        self._calls.append(call)
+        return call
+
+    @staticmethod
+    def _extend(call: _Call, piece: _Piece, out: list[ev.Event]) -> None:
+        text = piece.arguments
+        if text:
+            call.arguments.append(text)
+        if not call.told and (call.name or piece.name):
             # An id or name that comes again is the same one, never a continuation.
-            call.name = call.name or name
+            call.name = call.name or piece.name
             call.told = True
             out.append(ev.ToolInputStart(call.call_id, call.name))
-            piece = "".join(call.arguments)
-        if call.told and piece:
-            out.append(ev.ToolInputDelta(call.call_id, piece))
+            text = "".join(call.arguments)
+        if call.told and text:
+            out.append(ev.ToolInputDelta(call.call_id, text))
 
     @staticmethod
     def _result(call: _Call) -> ev.Event:

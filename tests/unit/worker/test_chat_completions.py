@@ -149,6 +149,13 @@ TWO_CALLS = {
     "whole, in one delta": [[tool(0, "c0", "f", '{"a":1}'), tool(1, "c1", "g", "")]],
     "whole, without indexes": [[tool(None, "c0", "f", '{"a":1}'), tool(None, "c1", "g", "{}")]],
     "whole, all under index 0": [[tool(0, "c0", "f", '{"a":1}')], [tool(0, "c1", "g", "{}")]],
+    "another id in every piece": [
+        [tool(0, "c0", "f", "")],
+        [tool(0, "x1", None, '{"a"')],
+        [tool(0, "x2", None, ":1}")],
+        [tool(1, "c1", "g", "")],
+        [tool(1, "x3", None, "{}")],
+    ],
     "name after the id": [
         [tool(0, "c0", None, "")],
         [tool(0, None, "f", '{"a":1}')],
@@ -169,6 +176,39 @@ async def test_tool_calls_come_out_the_same_in_every_form(caller: Caller, name: 
         ev.ToolInputAvailable("c1", "g", {}),
         ev.Finish("tool-calls"),
     ]
+
+
+@pytest.mark.parametrize("indexes", [(0, 0, 0), (None, None, None), (0, 1, 2)])
+@pytest.mark.parametrize("call_id", ["", None, "null"])
+async def test_whole_calls_without_ids_of_their_own_are_as_many_as_they_are(
+    caller: Caller, indexes: tuple[int | None, ...], call_id: str | None
+) -> None:
+    """Google's server, and gateways before it: a chunk a call, the same index in all, the id empty or left out."""
+    texts = ['{"city":"Ghent"}', '{"city":"Bruges"}', "{}"]
+    calls = [tool(index, call_id, "weather", text) for index, text in zip(indexes, texts, strict=True)]
+    chunks = [chunk({"tool_calls": [call]}) for call in calls]
+    async with raw_server(whole(*chunks, STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    told = [event for event in events if isinstance(event, ev.ToolInputAvailable)]
+    assert [call.input for call in told] == [{"city": "Ghent"}, {"city": "Bruges"}, {}]
+    assert len({call.tool_call_id for call in told}) == 3
+
+
+async def test_a_piece_under_an_index_that_named_no_call_goes_on_with_the_last_one(caller: Caller) -> None:
+    """A gateway in front of DeepSeek: the second call begins under the first one's index and goes on under its own."""
+    pieces = [tool(0, "c0", "f", '{"a":1}'), tool(0, "c1", "g", ""), tool(1, None, None, '{"b":2}')]
+    async with raw_server(whole(*(chunk({"tool_calls": [piece]}) for piece in pieces), STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    calls = [event for event in events if isinstance(event, ev.ToolInputAvailable)]
+    assert [(call.tool_call_id, call.input) for call in calls] == [("c0", {"a": 1}), ("c1", {"b": 2})]
+
+
+async def test_a_name_that_comes_with_every_piece_is_one_call(caller: Caller) -> None:
+    pieces = [tool(0, None, "f", text) for text in ('{"a"', ":1}", "")]
+    async with raw_server(whole(*(chunk({"tool_calls": [piece]}) for piece in pieces), STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    [call] = [event for event in events if isinstance(event, ev.ToolInputAvailable)]
+    assert (call.tool_name, call.input) == ("f", {"a": 1})
 
 
 async def test_tool_input_that_is_no_json_is_told_as_such(caller: Caller) -> None:
