@@ -34,6 +34,8 @@ class _Delta(Struct):
 class _Choice(Struct):
     index: Any = 0
     delta: _Delta | None = None
+    message: _Delta | None = None
+    """The whole of it: from servers that do not stream, and once more at the end from some that do."""
     finish_reason: Any = None
 
 
@@ -80,6 +82,7 @@ class ChatEvents:
         self._failure = ""
         """Code of what a finish reason said that is none: the server gave up on the answer."""
         self._half = ""
+        self._streams = False
         self._tools = ToolCalls()
         self._refusal = Refusal()
 
@@ -146,11 +149,14 @@ class ChatEvents:
     def _choice(self, choice: _Choice) -> list[ev.Event]:
         if choice.index not in (0, None):
             return []  # n > 1: a message has one answer
-        delta = choice.delta
         if choice.finish_reason is not None and self.reason is None:
             self._finish(str(choice.finish_reason).lower())
-        if delta is None:
-            return []
+        if choice.delta is not None:
+            self._streams = True
+            return self._read(choice.delta)
+        return [] if choice.message is None or self._streams else self._read(choice.message)
+
+    def _read(self, delta: _Delta) -> list[ev.Event]:
         content = delta.content
         out: list[ev.Event] = []
         if delta.reasoning_content or delta.reasoning or delta.reasoning_details:

@@ -16,6 +16,7 @@ class SseSplitter:
     """Feed it bytes, get the `data` of each complete event. Comments, ids, names and empty events are dropped.
 
     Lines end in LF, CRLF or CR; a character may be cut anywhere, since nothing is decoded before its line is whole.
+    A body that is a JSON object is no stream, though one was asked for: it is all one event, which comes with `close`.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class SseSplitter:
         self._data_size = 0
         self._at_start = True
         self._after_cr = False
+        self._no_stream = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of the events that `chunk` completes; raise `EventTooLong`."""
@@ -37,6 +39,11 @@ class SseSplitter:
         ):
             self._at_start = False
             return [chunk[6:-2]]  # one event, whole: how nearly all tokens come
+        if self._at_start and not self._pieces:
+            self._no_stream = chunk.startswith(b"{")
+        if self._no_stream:
+            self._keep(chunk)
+            return []
         if self._after_cr:
             self._after_cr = False
             if chunk.startswith(b"\n"):  # the other half of a CRLF
@@ -62,6 +69,8 @@ class SseSplitter:
     def close(self) -> list[bytes]:
         """Return the data of a last event whose blank line never came: some servers leave it out."""
         out: list[bytes] = []
+        if self._no_stream:
+            return [b"".join(self._pieces)]
         self._line(b"".join(self._pieces), out)
         self._line(b"", out)
         self._pieces.clear()

@@ -82,6 +82,6 @@ STOP = chunk(finish_reason="stop")
 
 
 def status(code: int, body: bytes = b"{}", *headers: bytes) -> list[bytes]:
-    """Return a whole HTTP error answer."""
+    """Return a whole HTTP answer in JSON, mostly an error."""
     lines = [b"HTTP/1.1 %d X" % code, b"Content-Type: application/json", b"Content-Length: %d" % len(body)]
     return [b"\r\n".join((*lines, b"Connection: close", *headers)) + b"\r\n\r\n" + body]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from typing import Any
 
@@ -27,6 +28,10 @@ COUNTED = ev.Usage(7, 5, 12, 2, 3)
 
 def whole(*parts: bytes) -> list[bytes]:
     return [HEAD, *parts]
+
+
+def no_stream(body: object) -> list[bytes]:
+    return status(200, json.dumps(body, indent=1).encode())
 
 
 def finish(events: list[ev.Event]) -> Any:
@@ -68,6 +73,11 @@ GOOD = {
     "odd pieces": split(b"".join([*HELLO, STOP, DONE]).replace(b"\n", b"\r\n"), 7),
     "junk after the end": [*HELLO, STOP, b"data: not json\n\n"],
     "other choices of n": [*HELLO, sse({"choices": [{"index": 1, "delta": {"content": "X"}}]}), STOP, DONE],
+    "all of it again at the end": [
+        *HELLO,
+        sse({"choices": [{"index": 0, "message": {"content": "Hello ü€😀"}, "finish_reason": "stop"}]}),
+        DONE,
+    ],
     "choice without delta": [*HELLO, sse({"choices": [{"index": 0}]}), STOP, DONE],
     "index left out": [sse({"choices": [{"delta": {"content": "Hello ü€😀"}}]}), STOP, DONE],
 }
@@ -124,6 +134,27 @@ async def test_reasoning_is_told_once_under_whichever_name(caller: Caller, delta
     async with raw_server(whole(chunk(delta), chunk({"content": "ok"}), STOP, DONE)) as server:
         events = await caller.call(caller.upstream(server.url))
     assert (thought(events), said(events)) == ("hm", "ok")
+
+
+async def test_a_server_that_does_not_stream_is_called_once_and_its_answer_taken_whole(caller: Caller) -> None:
+    call = {"id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    message = {"role": "assistant", "content": "Hello ü€😀", "reasoning_content": "hm", "tool_calls": [call]}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}
+    async with raw_server(no_stream({"object": "chat.completion", "choices": [choice], "usage": USAGE})) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert (thought(events), said(events), finish(events)) == ("hm", "Hello ü€😀", "tool-calls")
+    assert events[-2] == ev.ToolInputAvailable("c0", "f", {"a": 1})
+    assert caller.usage == COUNTED
+    assert len(server.requests) == 1
+
+
+async def test_an_error_under_the_status_200_is_what_it_says(caller: Caller) -> None:
+    async with raw_server(no_stream({"error": {"code": 402, "message": "Out of credits"}})) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.code == "upstream_rejected"
+    assert "Out of credits" in str(caught.value)
+    assert len(server.requests) == 1
 
 
 def tool(index: int | None, call_id: str | None, name: str | None, arguments: str, **more: Any) -> dict[str, Any]:

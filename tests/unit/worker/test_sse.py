@@ -50,3 +50,10 @@ def test_an_event_beyond_reason_is_refused_rather_than_kept() -> None:
     piece = b"x" * 65_536
     with pytest.raises(EventTooLong):
         split([piece] * (MAX_EVENT_BYTES // len(piece) + 2))
+
+
+def test_a_body_that_is_json_and_no_stream_is_one_event_however_it_is_cut() -> None:
+    raw = b'{\n "a": "x\\n",\r\n "data": 1\n\n}\n'
+    assert split([raw[i : i + 1] for i in range(len(raw))]) == split([raw]) == [raw]
+    with pytest.raises(EventTooLong):
+        split([b"{"] + [b"x" * 65_536] * (MAX_EVENT_BYTES // 65_536 + 1))
