@@ -1,7 +1,7 @@
 """Owns the meaning of Responses stream events: data of one server-sent event in, events out. No I/O.
 
-Servers leave out numbers and indexes, send their deltas only at the end, or both forms of reasoning at once; each
-text is told once. The answer counts as finished only if the response said that it is completed or incomplete.
+Servers leave out numbers and indexes, tell things only at the end, or both forms of reasoning at once; each text is
+told once. The answer counts as finished only if the response said that it is completed or incomplete.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from worker.upstreams.base import UpstreamError
 from worker.upstreams.chat_events import read_usage
 from worker.upstreams.failures import from_event
 from worker.upstreams.refusals import Refusal
+from worker.upstreams.responses_output import Texts, as_events
 from worker.upstreams.tool_calls import tool_input
 
 _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
@@ -41,7 +42,7 @@ class ResponsesEvents:
         self._calls: dict[object, tuple[str, str]] = {}
         self._inputs_told: set[str] = set()
         self._reasoning = ""
-        self._told: set[tuple[object, object]] = set()
+        self._texts = Texts()
         self._sources = 0
         self._refusal = Refusal()
 
@@ -100,28 +101,27 @@ class ResponsesEvents:
         match kind.removeprefix("response."):
             case "output_text.delta" | "refusal.delta":
                 return self._text(kind, event)
-            case "output_text.done" | "refusal.done" if (
-                event.get("item_id"),
-                event.get("content_index"),
-            ) not in self._told:
-                return self._text(kind, {**event, "delta": event.get("text", event.get("refusal"))})
+            case "output_text.done" | "refusal.done":
+                whole = _text_of(event, "text") or _text_of(event, "refusal")
+                return self._say(kind, self._texts.rest(_place(event), whole))
             case "reasoning_text.delta" | "reasoning_summary_text.delta":
                 return self._thought(kind, event)
             case "reasoning_summary_part.added" if event.get("summary_index"):
                 return self._thought("response.reasoning_summary_text.delta", {"delta": "\n\n"})
-            case "output_item.added" | "output_item.done" | "function_call_arguments.delta":
-                return self._tool(kind, event)
+            case "output_item.added" | "output_item.done":
+                return self._item(kind, event)
+            case "function_call_arguments.delta" | "function_call_arguments.done":
+                return self._arguments(kind, event)
             case "output_text.annotation.added":
                 return self._source(event.get("annotation"))
             case "created" | "queued" | "in_progress":
                 return self._opening(event)
             case "completed" | "incomplete" | "failed":
-                self._ending(event)
+                return self._ending(kind, event.get("response"))
             case "error":
                 raise from_event(event.get("error") or event)
             case "":
-                if event.get("error"):
-                    raise from_event(event["error"])
+                return self._no_event(event)
             case _:
                 pass  # parts opening and closing say nothing new; keepalives nothing at all
         return []
@@ -131,12 +131,25 @@ class ResponsesEvents:
         known, self.response_id = self.response_id, _text_of(response, "id") or self.response_id
         return [ev.Upstream(self.response_id)] if self._tells_id and self.response_id and not known else []
 
-    def _text(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
-        self._told.add((event.get("item_id"), event.get("content_index")))
-        delta = event.get("delta")
-        if not isinstance(delta, str) or not delta:
+    def _no_event(self, body: dict[str, Any]) -> list[ev.Event]:
+        if body.get("error"):
+            raise from_event(body["error"])
+        if body.get("object") != "response":
             return []
-        return self._refusal.feed(delta) if kind.startswith("response.refusal.") else [ev.TextDelta("", delta)]
+        if body.get("status") not in ("completed", "incomplete", "failed", "cancelled"):
+            raise UpstreamError("upstream_error", "The model's answer is not a stream.")
+        return self._ending(str(body["status"]), body)  # all at once, from a server that does not stream
+
+    def _text(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+        delta = _text_of(event, "delta")
+        if delta:
+            self._texts.piece(_place(event), delta)
+        return self._say(kind, delta)
+
+    def _say(self, kind: str, text: str) -> list[ev.Event]:
+        if not text:
+            return []
+        return self._refusal.feed(text) if kind.startswith("response.refusal.") else [ev.TextDelta("", text)]
 
     def _thought(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         self._reasoning = self._reasoning or kind
@@ -145,13 +158,8 @@ class ResponsesEvents:
             return []  # the summary of what is told in full, or the other way round
         return [ev.ReasoningDelta("", delta)]
 
-    def _tool(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+    def _item(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
         item = event.get("item")
-        if kind == "response.function_call_arguments.delta":
-            key = event.get("item_id", event.get("output_index"))
-            known = self._calls.get(key) or next(reversed(self._calls.values()), None)
-            delta = event.get("delta")
-            return [ev.ToolInputDelta(known[0], delta)] if known and isinstance(delta, str) else []
         if not isinstance(item, dict) or item.get("type") != "function_call":
             return []
         key = item.get("id", event.get("output_index"))
@@ -160,10 +168,26 @@ class ResponsesEvents:
         if key not in self._calls:
             self._calls[key] = (call_id, name)
             out.append(ev.ToolInputStart(call_id, name))
-        if kind == "response.output_item.done" and call_id not in self._inputs_told:
-            self._inputs_told.add(call_id)
-            out.append(tool_input(self._calls[key][0], self._calls[key][1], _text_of(item, "arguments")))
+        if kind == "response.output_item.done":
+            out += self._input(self._calls[key], _text_of(item, "arguments"))
         return out
+
+    def _arguments(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
+        key = event.get("item_id", event.get("output_index"))
+        known = self._calls.get(key)
+        if kind == "response.function_call_arguments.done":
+            text = _text_of(event, "arguments")
+            return self._input(known, text) if known and text else []
+        known = known or next(reversed(self._calls.values()), None)
+        delta = event.get("delta")
+        return [ev.ToolInputDelta(known[0], delta)] if known and isinstance(delta, str) else []
+
+    def _input(self, call: tuple[str, str], text: str) -> list[ev.Event]:
+        call_id, name = call
+        if call_id in self._inputs_told:
+            return []
+        self._inputs_told.add(call_id)
+        return [tool_input(call_id, name, text)]
 
     def _source(self, annotation: object) -> list[ev.Event]:
         url = _text_of(annotation, "url")
@@ -172,21 +196,42 @@ class ResponsesEvents:
         self._sources += 1
         return [ev.SourceUrl(f"source-{self._sources}", url, _text_of(annotation, "title") or msgspec.UNSET)]
 
-    def _ending(self, event: dict[str, Any]) -> None:
-        response = event.get("response")
+    def _ending(self, kind: str, response: object) -> list[ev.Event]:
         body: dict[str, Any] = response if isinstance(response, dict) else {}
         self.usage = read_usage(body.get("usage")) or self.usage
-        status = body.get("status") or str(event["type"]).removeprefix("response.")
+        status = body.get("status") or kind.removeprefix("response.")
         if status == "failed":
             raise from_event(body.get("error"))
         if status == "cancelled":
             raise UpstreamError("upstream_interrupted", "The model's run was cancelled upstream.")
+        out = self._untold(body.get("output"))
         details = body.get("incomplete_details")
         if status == "incomplete":
             # Whatever the reason, it is not whole: of all that wires can say, `length` says that to every client.
             self.reason = _INCOMPLETE.get(_text_of(details, "reason"), "length")
         else:
             self.reason = "stop"
+        return out
+
+    def _untold(self, output: object) -> list[ev.Event]:
+        """Return what of an output nothing has told before: some servers tell of calls, or of everything, only there.
+
+        By kind, not by name: an item may have other names there than it had before.
+        """
+        begun = {call_id for call_id, _ in self._calls.values()}
+        spoken, thought = self._texts.begun, bool(self._texts.begun or self._reasoning)
+        out: list[ev.Event] = []
+        for kind, event in as_events(output):
+            if kind == "response.output_item.done":
+                told = bool(begun) and _text_of(event["item"], "call_id") not in begun
+            else:
+                told = thought if kind.startswith("response.reasoning") else spoken
+            out += [] if told else self._read(kind, event)
+        return out
+
+
+def _place(event: dict[str, Any]) -> tuple[object, object]:
+    return event.get("item_id"), event.get("content_index")
 
 
 def _text_of(mapping: object, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,97 @@ async def test_servers_that_leave_out_numbers_indexes_and_deltas(caller: Caller)
     parts = [event("output_text.done", text="whole"), event("completed", response={}), b"data: [DONE]\n\n"]
     events = await call(caller, *parts)
     assert (said(events), events[-1]) == ("whole", ev.Finish("stop"))
+
+
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": '{"a":1}'}
+CALLED = [ev.ToolInputStart("call_1", "look"), ev.ToolInputAvailable("call_1", "look", {"a": 1})]
+
+
+def part_end(whole: str, item_id: str | None = None) -> bytes:
+    place: dict[str, Any] = {} if item_id is None else {"item_id": item_id, "content_index": 0}
+    return event("output_text.done", text=whole, **place)
+
+
+def piece(delta: str, item_id: str | None = None) -> bytes:
+    place: dict[str, Any] = {} if item_id is None else {"item_id": item_id, "content_index": 0}
+    return event("output_text.delta", delta=delta, **place)
+
+
+PARTS = {
+    "names that differ": [piece("one ", "chunk-1"), piece("two", "chunk-1"), part_end("one two", "msg_9")],
+    "a name a piece": [piece("one ", "chunk-1"), piece("two", "chunk-2"), part_end("one two", "msg_9")],
+    "ends that come together": [piece("one ", "a"), piece("two", "b"), part_end("one ", "a"), part_end("two", "b")],
+    "ends that come together without names": [piece("one "), piece("two"), part_end("one "), part_end("two")],
+    "an end that comes twice": [piece("one two", "a"), part_end("one two", "a"), part_end("one two", "a")],
+    "a part that is all in its end": [piece("one ", "a"), part_end("one ", "a"), part_end("two", "b")],
+    "the same without names": [piece("one "), part_end("one "), part_end("two")],
+    "an end with more than its pieces": [piece("one ", "a"), part_end("one two", "a")],
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+async def test_a_text_is_told_once_whatever_its_part_is_called(caller: Caller, name: str) -> None:
+    """LiteLLM gives every event of a part another name; its pieces and its end are one text all the same."""
+    assert said(await call(caller, *PARTS[name], event("completed", response={}))) == "one two"
+
+
+async def test_what_comes_only_with_the_end_is_told_with_it(caller: Caller) -> None:
+    output = [
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}], "summary": []},
+        {
+            "type": "message",
+            "content": [{"type": "output_text", "text": "Hello"}, {"type": "refusal", "refusal": "No."}],
+        },
+        {"type": "web_search_call", "id": "ws_1"},
+        CALL,
+    ]
+    events = await call(caller, CREATED, event("completed", response={"status": "completed", "output": output}))
+    assert events == [
+        ev.ReasoningDelta("", "hm"), ev.TextDelta("", "Hello"),
+        ev.TextEnd(""), ev.TextStart("refusal", refusal=True), ev.TextDelta("refusal", "No."),
+        *CALLED, ev.Finish("tool-calls"),
+    ]  # fmt: skip
+
+
+async def test_a_call_that_comes_only_with_the_end_is_told_behind_the_text(caller: Caller) -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "Look: "}]}
+    last = event("completed", response={"status": "completed", "output": [message, CALL]})
+    assert await call(caller, piece("Look: ", "m"), last) == [
+        ev.TextDelta("", "Look: "), *CALLED, ev.Finish("tool-calls"),
+    ]  # fmt: skip
+
+
+async def test_a_call_is_told_once_though_the_end_calls_it_otherwise(caller: Caller) -> None:
+    last = event("completed", response={"output": [{**CALL, "id": "fc_9", "call_id": "call_9"}]})
+    assert await call(caller, event("output_item.done", item=CALL), last) == [*CALLED, ev.Finish("tool-calls")]
+
+
+async def test_a_call_whose_item_is_never_done_has_its_input_all_the_same(caller: Caller) -> None:
+    added = event("output_item.added", item={**CALL, "arguments": ""})
+    done = event("function_call_arguments.done", item_id="fc_1", arguments='{"a":1}')
+    assert await call(caller, added, done, event("completed", response={})) == [*CALLED, ev.Finish("tool-calls")]
+
+
+@pytest.mark.parametrize("status_name", ["completed", "queued"])
+async def test_a_server_that_does_not_stream_is_called_once(caller: Caller, status_name: str) -> None:
+    body = {
+        "id": "resp_1",
+        "object": "response",
+        "status": status_name,
+        "error": None,
+        "output": [CALL],
+        "usage": USAGE,
+    }
+    async with raw_server(status(200, json.dumps(body).encode())) as server:
+        if status_name == "completed":
+            events = await caller.call(caller.upstream(server.url, kind="responses"))
+            assert events == [*CALLED, ev.Finish("tool-calls")]
+            assert caller.usage == ev.Usage(3, 4, 7, 1, 0)
+        else:
+            with pytest.raises(UpstreamError) as caught:
+                await caller.call(caller.upstream(server.url, kind="responses"))
+            assert caught.value.code == "upstream_error"
+    assert len(server.requests) == 1
 
 
 async def test_keepalives_and_unknown_events_say_nothing(caller: Caller) -> None:
