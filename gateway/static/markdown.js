@@ -7,7 +7,10 @@
 const DEEPEST = 8; // levels of lists and quotes; below, text is text
 const LONGEST = 20_000; // characters of one paragraph that are looked at for emphasis and links
 
-/** Return the top-level blocks as [{source, node}]; an equal `source` means an equal `node`. */
+/**
+ * Return the top-level blocks as [{source, node}]; an equal `source` means an equal `node`. A node is made when it is
+ * asked for: a page that shows a growing answer asks, frame after frame, only for those that are new to it.
+ */
 export function parse(text, open = false) {
   const lines = text.replace(/\r\n?/g, '\n').split('\n');
   const blocks = [];
@@ -18,8 +21,13 @@ export function parse(text, open = false) {
     }
     const end = endOfBlock(lines, at);
     const live = open && end >= lines.length;
-    const source = (live ? '\0' : '') + lines.slice(at, end).join('\n');
-    blocks.push({ source, node: block(lines.slice(at, end), live, 0) });
+    const own = lines.slice(at, end);
+    blocks.push({
+      source: (live ? '\0' : '') + own.join('\n'),
+      get node() {
+        return block(own, live, 0);
+      },
+    });
     at = end;
   }
   return blocks;

@@ -103,10 +103,10 @@ const VIEWS = {
 };
 
 function renderBlocks(element, blocks, fresh) {
-  fresh.forEach(({ source, node }, at) => {
-    const old = blocks[at];
+  fresh.forEach((block, at) => {
+    const [old, { source }] = [blocks[at], block];
     if (old?.source === source) return;
-    const made = build(node);
+    const made = build(block.node);
     if (old) old.element.replaceWith(made);
     else element.append(made);
     blocks[at] = { source, element: made };
