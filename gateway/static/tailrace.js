@@ -36,7 +36,7 @@ async function pause(baseMs, tries, outer) {
 
 /** One connection's life: every byte is a sign of it; silence beyond `stallMs` ends it (the server pings each 10 s). */
 function begin(stallMs, outer) {
-  const life = Object.assign(new AbortController(), { seen: Date.now() });
+  const life = Object.assign(new AbortController(), { began: Date.now(), seen: Date.now() });
   const look = (limit) => Date.now() - life.seen > limit && life.abort(new Error('the connection stalled'));
   const timer = setInterval(look, 1000, stallMs);
   life.signal.addEventListener('abort', () => clearInterval(timer));
@@ -71,6 +71,7 @@ async function* lasting(open, decode, { after, signal, onState = () => {}, stall
     } finally {
       life.abort();
     }
+    if (life.seen - life.began > 5000) tries = 0; // it stood: a rotation, however quiet the stream was
     onState('reconnecting');
     await pause(baseMs, tries++, signal);
   }
@@ -209,8 +210,7 @@ export function socketFetch(url, { protocols, ticket } = {}) {
         else if (type === 'closed') reject(error.error), body.error(error.error);
         else body.enqueue(new TextEncoder().encode(blocks?.join('') ?? ': ping\n'));
       };
-      const start = (body) => void streams.set(sub, (frame) => take(body, frame));
-      const stream = new ReadableStream({ start, cancel });
+      const stream = new ReadableStream({ start: (body) => void streams.set(sub, (frame) => take(body, frame)), cancel });
       send({ type: message_id ? 'subscribe' : 'feed', chat_id, message_id, after: headers.get('last-event-id') });
     });
   };

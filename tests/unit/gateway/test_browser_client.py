@@ -12,7 +12,7 @@ from tests.support.node import FOLDER, node_binary
 STATIC = Path(__file__).resolve().parents[3] / "gateway" / "static"
 
 
-@pytest.mark.parametrize("script", ["fold.mjs", "markdown.mjs", "headers.mjs"])
+@pytest.mark.parametrize("script", ["fold.mjs", "markdown.mjs", "headers.mjs", "coming_back.mjs"])
 def test_a_script_of_checks_holds(script: str) -> None:
     done = subprocess.run(
         [node_binary(), script], cwd=FOLDER, capture_output=True, text=True, timeout=50, check=False

@@ -1,0 +1,64 @@
+// How long `follow` waits before it comes back, and how soon it leaves; by a clock of our own.
+import assert from 'node:assert/strict';
+import { mock } from 'node:test';
+
+import { follow } from '../../../gateway/static/tailrace.js';
+
+mock.timers.enable({ apis: ['Date', 'setTimeout', 'setInterval'] });
+const END = 'id: 1-1\ndata: {"type":"end","state":"done"}\n\n';
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+/** Let time pass, in steps, until `promise` is settled. */
+async function settled(promise, stepMs = 50) {
+  let over = false;
+  promise.then(() => (over = true), () => (over = true));
+  for (let step = 0; !over && step < 1e5; step += 1) {
+    await new Promise(setImmediate);
+    mock.timers.tick(stepMs);
+  }
+  return promise;
+}
+
+/** Follow through `answers`, one a try; return the pauses before each but the first, and the states told. */
+async function pauses(answers) {
+  const [asked, left, states] = [[], [], []];
+  const fetch = async () => {
+    asked.push(Date.now());
+    const response = answers.shift()(() => left.push(Date.now()));
+    if (!response.ok) left.push(Date.now());
+    return response;
+  };
+  const read = async () => {
+    for await (const { event } of follow('http://test/stream', { fetch, onState: state => states.push(state) }))
+      if (event.type === 'end') return;
+  };
+  await settled(read());
+  return { pauses: asked.slice(1).map((at, n) => at - left[n]), states };
+}
+
+/** An answer that says `text` after each `everyMs`, so many times, and is cut. */
+const says = (text, everyMs = 0, times = 1) => left =>
+  new Response(
+    new ReadableStream({
+      async start(body) {
+        for (let n = 0; n < times; n += 1) {
+          await sleep(everyMs);
+          body.enqueue(new TextEncoder().encode(text));
+        }
+        left();
+        body.close();
+      },
+    }),
+  );
+const refuses = (status, headers) => () => new Response('{}', { status, headers });
+
+// what stood for a while and is rotated is no trouble, however quiet it was: the next try is soon
+const quiet = Array.from({ length: 9 }, () => says(': ping\n\n', 10_000, 3));
+for (const ms of (await pauses([...quiet, says(END)])).pauses) assert.ok(ms <= 600, `${ms} ms after a quiet hour`);
+
+// what is accepted and dropped at once is trouble: ever longer pauses
+const dropped = Array.from({ length: 6 }, () => says('retry: 500\n\n'));
+assert.ok((await pauses([...dropped, says(END)])).pauses.at(-1) > 4000);
+
+console.log('ok');
+process.exit(0);
