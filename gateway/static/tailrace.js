@@ -66,11 +66,11 @@ async function* lasting(open, decode, { after, signal, onState = () => {}, stall
         if (event.last) return;
       } // an end without the last event is a cut like any other
     } catch (error) {
-      signal?.throwIfAborted();
-      if (error.name === 'Refused') throw error;
+      if (error.name === 'Refused' && !signal?.aborted) throw error;
     } finally {
       life.abort();
     }
+    signal?.throwIfAborted();
     if (life.seen - life.began > 5000) tries = 0; // it stood: a rotation, however quiet the stream was
     onState('reconnecting');
     await pause(baseMs, tries++, signal);

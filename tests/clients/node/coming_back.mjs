@@ -60,5 +60,17 @@ for (const ms of (await pauses([...quiet, says(END)])).pauses) assert.ok(ms <= 6
 const dropped = Array.from({ length: 6 }, () => says('retry: 500\n\n'));
 assert.ok((await pauses([...dropped, says(END)])).pauses.at(-1) > 4000);
 
+// who leaves is gone at once, whatever carries the stream, and hears of no reconnect
+const [over, states, began] = [new AbortController(), [], Date.now()];
+const carried = async () => says(': ping\n\n', 10_000, 9)(() => {});
+const left = (async () => {
+  for await (const _ of follow('/s', { fetch: carried, signal: over.signal, onState: state => states.push(state) }));
+})();
+await new Promise(setImmediate);
+over.abort(new Error('gone'));
+await assert.rejects(settled(left), /gone/);
+assert.ok(Date.now() - began <= 50, `${Date.now() - began} ms to leave`);
+assert.deepEqual(states, ['connecting', 'open']);
+
 console.log('ok');
 process.exit(0);
