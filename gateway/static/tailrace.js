@@ -9,9 +9,10 @@
 const refused = (status, code, text) => Object.assign(new Error(text || code), { name: 'Refused', status, code });
 
 async function check(response) {
-  const { ok, status } = response;
+  const { ok, status, headers } = response;
   if (ok) return response;
-  if ([408, 425, 429].includes(status) || status >= 500) throw new Error(`status ${status}`);
+  const waitMs = Math.min(headers.get('retry-after') * 1000 || 0, 60_000);
+  if ([408, 425, 429].includes(status) || status >= 500) throw Object.assign(new Error(`status ${status}`), { waitMs });
   const { error } = await response.json().catch(() => ({}));
   throw refused(status, error?.code ?? `http_${status}`, error?.message);
 }
@@ -22,16 +23,15 @@ function onReturn(listener, signal) {
   globalThis.document?.addEventListener('visibilitychange', () => document.hidden || listener(), { signal });
 }
 
-/** The pause before the next try: exponential, jittered, cut short when the network or the page comes back. */
-async function pause(baseMs, tries, outer) {
+/** The pause before the next try: exponential, jittered, behind `waitMs`; over when network or page come back. */
+async function pause(baseMs, tries, outer, waitMs = 0) {
   const over = new AbortController();
   await new Promise((resolve) => {
-    setTimeout(resolve, Math.min(10_000, baseMs * 2 ** Math.min(tries, 6)) * (0.5 + Math.random() / 2));
+    setTimeout(resolve, waitMs + Math.min(10_000, baseMs * 2 ** Math.min(tries, 6)) * (0.5 + Math.random() / 2));
     outer?.addEventListener('abort', resolve, { signal: over.signal });
     onReturn(resolve, over.signal);
   });
   over.abort();
-  outer?.throwIfAborted();
 }
 
 /** One connection's life: every byte is a sign of it; silence beyond `stallMs` ends it (the server pings each 10 s). */
@@ -42,7 +42,6 @@ function begin(stallMs, outer) {
   life.signal.addEventListener('abort', () => clearInterval(timer));
   onReturn(() => look(stallMs / 2), life.signal); // back from sleep: no need to wait for the whole limit
   outer?.addEventListener('abort', () => life.abort(outer.reason), { signal: life.signal });
-  if (outer?.aborted) life.abort(outer.reason);
   return life;
 }
 
@@ -51,6 +50,7 @@ async function* lasting(open, decode, { after, signal, onState = () => {}, stall
   let [baseMs, tries] = [500, 0];
   onState('connecting');
   for (;;) {
+    signal?.throwIfAborted();
     const life = begin(stallMs, signal);
     try {
       const response = await check(await open(after, life.signal));
@@ -67,13 +67,14 @@ async function* lasting(open, decode, { after, signal, onState = () => {}, stall
       } // an end without the last event is a cut like any other
     } catch (error) {
       if (error.name === 'Refused' && !signal?.aborted) throw error;
+      life.waitMs = error.waitMs;
     } finally {
       life.abort();
     }
     signal?.throwIfAborted();
     if (life.seen - life.began > 5000) tries = 0; // it stood: a rotation, however quiet the stream was
     onState('reconnecting');
-    await pause(baseMs, tries++, signal);
+    await pause(baseMs, tries++, signal, life.waitMs);
   }
 }
 
@@ -210,7 +211,7 @@ export function socketFetch(url, { protocols, ticket } = {}) {
         else if (type === 'closed') reject(error.error), body.error(error.error);
         else body.enqueue(new TextEncoder().encode(blocks?.join('') ?? ': ping\n'));
       };
-      const stream = new ReadableStream({ start: (body) => void streams.set(sub, (frame) => take(body, frame)), cancel });
+      const stream = new ReadableStream({ start: (body) => streams.set(sub, (frame) => take(body, frame)), cancel });
       send({ type: message_id ? 'subscribe' : 'feed', chat_id, message_id, after: headers.get('last-event-id') });
     });
   };
@@ -261,8 +262,7 @@ export class Fold {
   }
 
   #tool({ type, toolCallId, toolName, inputTextDelta, input, output, errorText }) {
-    const { parts } = this.message;
-    const [, side, step] = type.split('-');
+    const [{ parts }, [, side, step]] = [this.message, type.split('-')];
     const old = this.#last('tool', 'tool_call_id', toolCallId);
     if (!old && toolName === undefined) return;
     const made = side === 'input' ? { input, input_text: null } : { output };

@@ -60,6 +60,12 @@ for (const ms of (await pauses([...quiet, says(END)])).pauses) assert.ok(ms <= 6
 const dropped = Array.from({ length: 6 }, () => says('retry: 500\n\n'));
 assert.ok((await pauses([...dropped, says(END)])).pauses.at(-1) > 4000);
 
+// a server that says when to come back is heard; what is no number of seconds counts for nothing
+for (const [said, least] of [['30', 30_000], ['3600', 60_000], ['0', 0], ['soon', 0]]) {
+  const [first] = (await pauses([refuses(429, { 'retry-after': said }), says(END)])).pauses;
+  assert.ok(first >= least + 250 && first <= least + 550, `${said}: ${first} ms`);
+}
+
 // who leaves is gone at once, whatever carries the stream, and hears of no reconnect
 const [over, states, began] = [new AbortController(), [], Date.now()];
 const carried = async () => says(': ping\n\n', 10_000, 9)(() => {});
