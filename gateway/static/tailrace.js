@@ -166,7 +166,7 @@ function chatStream(url, { method = 'GET', body }, run) {
   return id && url.replace(/\/?(\?.*)?$/, (_, query = '') => `/${encodeURIComponent(id)}/stream${asked(query)}`);
 }
 
-/** Return a fetch for `follow` that carries all streams over one WebSocket. Options: protocols, ticket (async). */
+/** A fetch for `follow`: all streams over one WebSocket. Options: protocols, ticket (async, asked before each one). */
 export function socketFetch(url, { protocols, ticket } = {}) {
   const streams = new Map(); // what takes the frames of each subscription
   let [connection, count] = [null, 0];
@@ -182,11 +182,10 @@ export function socketFetch(url, { protocols, ticket } = {}) {
         for (const take of streams.values()) take({ type: 'closed', error });
       };
       ws.onopen = () => resolve({ ws, drop });
-      ws.onclose = ({ code, reason }) => drop(/^44/.test(code) ? refused(code, reason) : new Error(`closed: ${code}`));
-      ws.onmessage = ({ data }) => {
-        const frame = JSON.parse(data);
-        for (const [sub, take] of streams) if (sub === frame.sub || frame.type === 'ping') take(frame);
-      };
+      const final = ({ code, reason }) => /^44/.test(code) && !(ticket && reason === 'credential_expired');
+      ws.onclose = (end) => drop(final(end) ? refused(end.code, end.reason) : new Error(`closed: ${end.code}`));
+      const hear = (frame) => streams.forEach((take, sub) => (sub === frame.sub || frame.type === 'ping') && take(frame));
+      ws.onmessage = ({ data }) => hear(JSON.parse(data));
       signal.addEventListener('abort', () => ws.readyState === 0 && drop(signal.reason));
     });
   };

@@ -15,6 +15,7 @@ from shared.events import TextStart, encode_event
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, started
+from tests.support.node import Failed, NodeProgram
 from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
 
@@ -96,3 +97,24 @@ async def test_a_client_that_takes_nothing_is_dropped_all_the_same(live: LiveGat
         await wait_until(lambda: not viewers, deadline_s=BRIEF_S + LATEST_S, what="the viewer is gone")
     finally:
         connection.close()
+
+
+async def test_our_client_takes_a_new_ticket_when_its_sockets_credential_ends(live: LiveGateway, log: Log) -> None:
+    async with live.client(token(60)) as client, NodeProgram("follow.mjs") as node:
+        await started(client)
+        writer = LogWriter(log, Principal("acme", "ann").ref("c", "m"))
+        await writer.claim()
+        await writer.append(TEXT_START)
+        path = "/chats/c/messages/m/stream"
+        keys = [token(BRIEF_S), token(60)]
+        reading = asyncio.create_task(node.ask("withTickets", origin=live.url, url=path, keys=keys))
+        await wait_until(lambda: live.services.hub.viewers, what="nobody watches")
+        await wait_until(lambda: reading.done() or not live.services.hub.viewers, what="the socket stayed open")
+        await writer.say("more")
+        await writer.finish()
+        got = await reading
+        ids = [line[4:] for line in (await client.get(path)).text.split("\n") if line.startswith("id: ")]
+        assert got["ids"] == ids
+        assert got["states"].count("reconnecting") >= 1
+        with pytest.raises(Failed, match="Refused not_authenticated"):
+            await node.ask("withTickets", origin=live.url, url=path, keys=[token(-5)])

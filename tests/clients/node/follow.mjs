@@ -26,6 +26,18 @@ function overSocket({ socket, url, after, stallMs }) {
   return read(follow(url, { after, stallMs, fetch: sockets.get(socket) }));
 }
 
+// As a page whose keys are short-lived: a new ticket, for the next of `keys`, before each connection.
+async function withTickets({ origin, url, keys }) {
+  const states = [];
+  const ticket = async () => {
+    const headers = { authorization: `Bearer ${keys.length > 1 ? keys.shift() : keys[0]}` };
+    const answer = await fetch(`${origin}/tickets`, { method: 'POST', headers, body: '{"use":"socket"}' });
+    return (await answer.json()).ticket;
+  };
+  const overSocket = socketFetch(`${origin.replace('http', 'ws')}/ws`, { ticket });
+  return { ...(await read(follow(url, { fetch: overSocket, onState: state => states.push(state) }))), states };
+}
+
 // What any page does without our module: reconnects are the browser's, with its own Last-Event-ID.
 function overEventSource({ url }) {
   return new Promise((resolve, reject) => {
@@ -48,7 +60,7 @@ function overEventSource({ url }) {
   });
 }
 
-const DO = { overFetch, overSocket, overEventSource };
+const DO = { overFetch, overSocket, withTickets, overEventSource };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
