@@ -37,7 +37,7 @@ async function pause(baseMs, tries, outer, waitMs = 0) {
 /** One connection's life: every byte is a sign of it; silence beyond `stallMs` ends it (the server pings each 10 s). */
 function begin(stallMs, outer) {
   const life = Object.assign(new AbortController(), { began: Date.now(), seen: Date.now() });
-  const look = (limit) => Date.now() - life.seen > limit && life.abort(new Error('the connection stalled'));
+  const look = (limit) => Date.now() - life.seen > limit && life.abort(new DOMException('stalled', 'NetworkError'));
   const timer = setInterval(look, 1000, stallMs);
   life.signal.addEventListener('abort', () => clearInterval(timer));
   onReturn(() => look(stallMs / 2), life.signal); // back from sleep: no need to wait for the whole limit
@@ -184,7 +184,7 @@ export function socketFetch(url, { protocols, ticket } = {}) {
       ws.onopen = () => resolve({ ws, drop });
       const final = ({ code, reason }) => /^44/.test(code) && !(ticket && reason === 'credential_expired');
       ws.onclose = (end) => drop(final(end) ? refused(end.code, end.reason) : new Error(`closed: ${end.code}`));
-      const hear = (frame) => streams.forEach((take, sub) => (sub === frame.sub || frame.type === 'ping') && take(frame));
+      const hear = (said) => streams.forEach((take, sub) => (sub === said.sub || said.type === 'ping') && take(said));
       ws.onmessage = ({ data }) => hear(JSON.parse(data));
       signal.addEventListener('abort', () => ws.readyState === 0 && drop(signal.reason));
     });
@@ -192,6 +192,7 @@ export function socketFetch(url, { protocols, ticket } = {}) {
   return async (path, { headers, signal }) => {
     connection ??= connect(signal).catch((error) => ((connection = null), Promise.reject(error)));
     const { ws, drop } = await connection;
+    signal.throwIfAborted();
     const sub = String(++count);
     const send = (frame) => ws.readyState === 1 && ws.send(JSON.stringify({ ...frame, sub }));
     const [, chat_id, message_id] = /chats\/([^/]+)\/messages\/([^/]+)/.exec(path)?.map(decodeURIComponent) ?? [];
@@ -200,7 +201,7 @@ export function socketFetch(url, { protocols, ticket } = {}) {
       signal.addEventListener('abort', () => {
         cancel();
         reject(signal.reason);
-        if (signal.reason.name !== 'AbortError') drop(signal.reason); // it went silent: nobody needs it any more
+        if (signal.reason?.name === 'NetworkError') drop(signal.reason); // it went silent: nobody needs it any more
       });
       const take = (body, { type, entries, status, ...error }) => {
         const blocks = entries?.map(({ id, event }) => `id: ${id ?? ''}\ndata: ${JSON.stringify(event)}\n\n`);

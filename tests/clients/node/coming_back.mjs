@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mock } from 'node:test';
 
-import { follow } from '../../../gateway/static/tailrace.js';
+import { follow, socketFetch } from '../../../gateway/static/tailrace.js';
 
 mock.timers.enable({ apis: ['Date', 'setTimeout', 'setInterval'] });
 const END = 'id: 1-1\ndata: {"type":"end","state":"done"}\n\n';
@@ -77,6 +77,48 @@ over.abort(new Error('gone'));
 await assert.rejects(settled(left), /gone/);
 assert.ok(Date.now() - began <= 50, `${Date.now() - began} ms to leave`);
 assert.deepEqual(states, ['connecting', 'open']);
+
+// streams that share a socket leave it one by one, also one that leaves before the socket is open
+const sockets = [];
+globalThis.WebSocket = class {
+  readyState = 0;
+  said = [];
+  constructor() {
+    sockets.push(this);
+  }
+  send(text) {
+    const { type, sub, message_id } = JSON.parse(text);
+    this.said.push([type, message_id ?? sub]);
+    if (type === 'subscribe') this.hear({ type: 'open', sub }, { type: 'entries', sub, entries: [{ id: '1-1', event: {} }] });
+  }
+  hear(...frames) {
+    for (const frame of frames) queueMicrotask(() => this.onmessage({ data: JSON.stringify(frame) }));
+  }
+  close() {
+    this.readyState = 3;
+  }
+};
+const shared = socketFetch('ws://test/ws');
+const reader = name => {
+  const own = { leave: new AbortController(), states: [] };
+  const options = { fetch: shared, signal: own.leave.signal, onState: state => own.states.push(state) };
+  own.events = follow(`/chats/c/messages/${name}/stream`, options);
+  own.first = own.events.next();
+  own.first.catch(() => {});
+  return own;
+};
+const [stays, early, late] = ['stays', 'early', 'late'].map(reader);
+await new Promise(setImmediate);
+early.leave.abort(new Error('too early'));
+sockets[0].readyState = 1;
+sockets[0].onopen();
+await assert.rejects(settled(early.first), /too early/);
+await settled(Promise.all([stays.first, late.first]));
+late.leave.abort(new Error('enough'));
+await assert.rejects(settled(late.events.next()), /enough/);
+await new Promise(setImmediate);
+assert.deepEqual(sockets[0].said, [['subscribe', 'stays'], ['subscribe', 'late'], ['unsubscribe', '2']]);
+assert.deepEqual([sockets.length, stays.states, sockets[0].readyState], [1, ['connecting', 'open'], 1]);
 
 console.log('ok');
 process.exit(0);
