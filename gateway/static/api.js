@@ -13,13 +13,16 @@ const sockets = new Map();
 const KEY = 'tailrace.credential';
 let asking = null;
 
+const credentialNow = () => sessionStorage.getItem(KEY);
+
 function headers(more = {}) {
-  const credential = sessionStorage.getItem(KEY);
+  const credential = credentialNow();
   return credential ? { ...more, authorization: `Bearer ${credential}` } : more;
 }
 
-/** Ask for a key once, whoever needs it. */
-export function signIn() {
+/** Ask for another key than `used`, which was refused; once, whoever needs it. */
+function signIn(used) {
+  if (!asking && used !== credentialNow()) return null; // somebody was asked meanwhile
   asking ??= new Promise((resolve) => {
     const dialog = document.querySelector('#sign-in');
     const input = dialog.querySelector('input');
@@ -29,8 +32,10 @@ export function signIn() {
       sockets.clear(); // those were opened as somebody else
       resolve();
     };
+    dialog.querySelector('.bad').hidden = !used;
     dialog.addEventListener('close', done, { once: true });
     dialog.showModal();
+    input.select();
   });
   return asking;
 }
@@ -39,6 +44,7 @@ export function signIn() {
 export async function call(method, path, body) {
   const init = { method, cache: 'no-store', body: body && JSON.stringify(body) };
   for (const origin of origins) {
+    const used = credentialNow();
     const given = headers({ ...(body && { 'content-type': 'application/json' }) });
     let response;
     try {
@@ -47,7 +53,7 @@ export async function call(method, path, body) {
       continue; // every call of this page may be repeated, so the next gateway may have it
     }
     if (response.status === 401) {
-      await signIn();
+      await signIn(used);
       return call(method, path, body);
     }
     const answer = await response.json().catch(() => null);
@@ -67,7 +73,7 @@ const base64url = (text) =>
 function overSocket(url, init) {
   const { origin } = new URL(url);
   if (!sockets.has(origin)) {
-    const credential = sessionStorage.getItem(KEY);
+    const credential = credentialNow();
     const protocols = ['tailrace.v1', ...(credential ? [`bearer.${base64url(credential)}`] : [])];
     sockets.set(origin, socketFetch(`${origin.replace(/^http/, 'ws')}/ws`, { protocols }));
   }
@@ -76,19 +82,34 @@ function overSocket(url, init) {
 
 export const feed = (options) => stream('/feed', { ...options, fetch: overSocket });
 
-/** Follow a stream through whichever gateway answers; `onState(state, origin)`. */
-export function stream(path, { onState = () => {}, ...options }) {
+/**
+ * Follow a stream through whichever gateway answers; `onState(state, origin)`. Where the key is refused, also in the
+ * middle, another one is asked for, and the stream goes on.
+ */
+export async function* stream(path, { onState = () => {}, ...options }) {
   let tries = 0;
   let origin = location.origin;
+  let used = null;
   const url = () => {
     origin = origins[tries++ % origins.length];
+    used = credentialNow();
     return origin + path;
   };
   const note = (state) => {
     if (state === 'open') tries = 0; // after the next cut, our own gateway is asked first again
     onState(state, origin);
   };
-  return follow(url, { ...options, headers: async () => headers(), onState: note });
+  for (let { after } = options; ; await signIn(used)) {
+    try {
+      for await (const entry of follow(url, { ...options, after, headers: async () => headers(), onState: note })) {
+        after = entry.event.type === 'reset' ? entry.id : (entry.id ?? after);
+        yield entry;
+      }
+      return;
+    } catch (error) {
+      if (![401, 4401].includes(error.status)) throw error;
+    }
+  }
 }
 
 export const chatPath = (chat) => `/chats/${encodeURIComponent(chat)}`;

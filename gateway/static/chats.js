@@ -1,6 +1,6 @@
 // The user's chats: what this browser remembers, and what the server's feed tells about every tab and device.
 
-import { call, feed, signIn } from './api.js';
+import { call, feed } from './api.js';
 
 const KEY = 'tailrace.chats';
 const MOST = 60;
@@ -59,7 +59,6 @@ export class Chats {
         }
       } catch (error) {
         console.warn('feed', error);
-        if (error.status === 4401) await signIn();
         await new Promise((resolve) => setTimeout(resolve, 10_000));
       }
     }

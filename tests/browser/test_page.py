@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import httpx
+import jwt
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route
 
@@ -13,6 +15,7 @@ from tests.browser.demo import Demo, oracle, prompt
 from tests.support.processes import ProcessGroup, chat_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+SECRET = "a-secret-for-tests-of-32-bytes-or-more"
 HOSTILE = "<img src=x onerror='window.pwned=1'><script>window.pwned=1</script> [x](javascript:window.pwned=1)"
 
 
@@ -222,3 +225,36 @@ async def test_a_guarded_gateway_asks_who_is_there(redis_url: str, context: Brow
         await spinner.wait_for(state="detached")
         await asking.page.reload()
         assert await asking.wait_over() == said
+
+
+async def test_a_token_that_ends_in_mid_answer_is_asked_for_again_and_the_answer_goes_on(
+    redis_url: str, context: BrowserContext
+) -> None:
+    def token(lasts_s: float) -> str:
+        return jwt.encode({"sub": "ann", "tenant": "acme", "exp": time.time() + lasts_s}, SECRET, "HS256")
+
+    async with ProcessGroup() as group:
+        model = await group.model()
+        models = [chat_model(model.port, default=True)]
+        gateway = await group.gateway(redis_url, models, TAILRACE_JWT_SECRET=SECRET)
+        await group.worker(redis_url, models)
+        demo = Demo(await context.new_page())
+        await demo.page.goto(gateway.url)
+        dialog = demo.page.locator("#sign-in")
+        await dialog.wait_for(state="visible")
+        assert "not accepted" not in await dialog.inner_text()
+        for wrong in ("nonsense", token(-60)):
+            await demo.page.fill("#credential", wrong)
+            await demo.page.keyboard.press("Enter")
+            await dialog.get_by_text("not accepted").wait_for(state="visible")
+        await demo.page.fill("#credential", token(6))
+        await demo.page.keyboard.press("Enter")
+        await dialog.wait_for(state="hidden")
+        asked = prompt("tokens", tokens=600, rate=50)
+        await demo.ask(asked)
+        await demo.wait_text(40)
+        await dialog.wait_for(state="visible")
+        await demo.page.fill("#credential", token(600))
+        await demo.page.keyboard.press("Enter")
+        assert await demo.wait_over() == oracle(asked)
+        assert "failed" not in await demo.notes()
