@@ -338,7 +338,7 @@ function wire() {
   });
   $('stop').addEventListener('click', halt);
   document.addEventListener('keydown', (event) => {
-    if (event.key !== 'Escape') return;
+    if (event.key !== 'Escape' || document.querySelector('dialog[open]')) return;
     if (sideIsOpen()) closeSide();
     else halt();
   });
