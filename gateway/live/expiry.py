@@ -12,7 +12,7 @@ import time
 from starlette.types import Scope
 
 from gateway.access.auth import expires_at_of
-from gateway.live.hub import Watched
+from gateway.live.care import Watched
 
 LAST_LINE = b": credential_expired\n"
 TAKEN_WITHIN_S = 3.0

@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from random import uniform
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from gateway.live.care import Care, Watched
 from gateway.live.channel import Channel
-from gateway.live.follower import Outcome
 from gateway.live.pages import Pages
+from gateway.live.silence import Redispatch, Silence
 from gateway.live.tail import Tail
 from gateway.live.turns import in_turns
 from gateway.protocols.base import Wire
@@ -29,15 +30,11 @@ from shared.errors import TailraceError, Unavailable
 from shared.ids import MessageRef
 from shared.link import Link, Target
 from shared.log.log import Log
-from shared.log.types import Meta
 from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MOST_PATIENCE = 4
-"""Upper bound of `Tail.patience`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +53,6 @@ class HubSettings:
     subscribe_timeout_s: float = 5.0
 
 
-class Watched(Protocol):
-    """A connection under the ticker's care: a viewer, or something else that stays open."""
-
-    wire: Wire
-    break_at: float
-
-    @property
-    def last_write(self) -> float:
-        """When something was written last, by the loop's clock."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
-
-    def stuck(self, now: float) -> float:
-        """Return for how long the socket has taken nothing of what waits for it."""
-
-    def ping(self, line: bytes) -> None:
-        """Put out a sign of life if nothing else is on its way."""
-
-    def stop(self, outcome: Outcome) -> None:
-        """End at the next event border."""
-
-    def abandon(self) -> None:
-        """End now."""
-
-
 class Hub:
     """The live side of a gateway."""
 
@@ -92,20 +62,17 @@ class Hub:
         resolve: Callable[[], Awaitable[Target]],
         settings: HubSettings,
         *,
-        redispatch: Callable[[Meta], Awaitable[None]] | None = None,
+        redispatch: Redispatch | None = None,
     ) -> None:
         """`redispatch` asks for a worker for a message that nobody works on; any watcher may heal."""
         self.settings = settings
         self.log = log_
         self.pages = Pages(log_, self.spawn)
-        self._redispatch = redispatch
         self._link = Link(resolve, name="hub", on_push=self._on_push, on_read=self._flush, on_up=self._on_up)
         self._tails: dict[bytes, Tail] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
-        self._down_since: float | None = None
         self._restored_by = 0.0
-        self._asked: dict[MessageRef, float] = {}
         self.viewers: set[Watched] = set()
         self.slow = 0
         """How many viewers were cut off because their sockets took nothing for `send_timeout_s`."""
@@ -114,6 +81,20 @@ class Hub:
         self._in_read = False
         self._loop = asyncio.get_running_loop()
         self._drained_at = float("inf")
+        self._care = Care(
+            self.viewers,
+            heartbeat_s=settings.heartbeat_s,
+            send_timeout_s=settings.send_timeout_s,
+            redis_gone_s=settings.redis_gone_s,
+            cut_off=self._cut_off,
+        )
+        self._silence = Silence(
+            log_,
+            self.spawn,
+            lease_s=settings.lease_s,
+            redispatch=redispatch,
+            redispatch_every_s=settings.redispatch_every_s,
+        )
 
     async def open(self) -> None:
         """Start the link and the ticker; Redis need not be there yet."""
@@ -218,6 +199,10 @@ class Hub:
                 del self._listeners[name]
                 self._link.post("UNSUBSCRIBE", channel)
 
+    def _cut_off(self, viewer: Watched) -> None:
+        self.slow += 1
+        viewer.abandon()
+
     def _on_pending(self, channel: Channel) -> None:
         if not self._dirty and not self._in_read:
             self._loop.call_soon(self._flush)
@@ -281,77 +266,19 @@ class Hub:
         while True:
             await asyncio.sleep(self.settings.tick_s)
             try:
-                self._watch_link(self._loop.time())
+                self._watch_link()
                 self.pages.forget()
-                await in_turns(self.viewers, self._look_after)
-                await in_turns(self._tails.values(), self._listen_for)
+                await in_turns(self.viewers, self._care.look_after)
+                await in_turns(self._tails.values(), self._silence.listen_for)
             except Exception:
                 log.exception("hub tick failed")
 
-    def _look_after(self, viewer: Watched) -> None:
-        if viewer not in self.viewers:
-            return  # left since this tick began
-        now, settings = self._loop.time(), self.settings
-        if viewer.gone:
-            viewer.stop("left")
-        elif viewer.stuck(now) > settings.send_timeout_s:
-            self.slow += 1
-            viewer.abandon()
-        elif now >= viewer.break_at:
-            viewer.stop("broken")
-        elif now - viewer.last_write >= settings.heartbeat_s:
-            viewer.ping(viewer.wire.ping if self._down_since is None else viewer.wire.stalled)
-
-    def _listen_for(self, tail: Tail) -> None:
-        now, silent = self._loop.time(), self.settings.lease_s / 2
-        if tail.heard:
-            tail.heard, tail.heard_at, tail.patience = False, now, 1
-        elif tail.checking or tail.ended or not tail.borrowers:
-            return  # looked at already, over, or given back since this tick began
-        elif now - tail.heard_at > silent * tail.patience:
-            tail.checking = True
-            self.spawn(self._check(tail))
-
-    def _watch_link(self, now: float) -> None:
-        if self._link.up:
-            self._down_since = None
-            if not any(task.get_name() == "hub-ping" for task in self._tasks):
-                self.spawn(self._ping_link(), name="hub-ping")
-            return
-        if self._down_since is None:
-            self._down_since = now
-        if now - self._down_since > self.settings.redis_gone_s:
-            for viewer in tuple(self.viewers):
-                viewer.stop("broken")
+    def _watch_link(self) -> None:
+        self._care.link_is(self._link.up)
+        if self._link.up and not any(task.get_name() == "hub-ping" for task in self._tasks):
+            self.spawn(self._ping_link(), name="hub-ping")
 
     async def _ping_link(self) -> None:
         """A half-open connection brings no pushes and no error; only a question shows it."""
         with suppress(TailraceError):
             await self._link.call("PING", deadline_s=3.0)
-
-    async def _check(self, tail: Tail) -> None:
-        """The link has been silent: look at the record, then (through the tail) at the log, in that order."""
-        try:
-            meta = await self.log.meta(tail.ref)
-            tail.heard_at = asyncio.get_running_loop().time()
-            tail.compare(meta)
-            if meta is not None and not meta.terminal and not meta.leased:
-                # A reaper sees to it too; thousands that wait must not cost thousands of looks.
-                tail.patience = min(2 * tail.patience, MOST_PATIENCE)
-                await self._ask_for_worker(meta)
-            else:
-                tail.patience = 1
-        except TailraceError:
-            pass  # Redis is away; the ticker comes again
-        finally:
-            tail.checking = False
-
-    async def _ask_for_worker(self, meta: Meta) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._redispatch is None or now - self._asked.get(meta.ref, -1e9) < self.settings.redispatch_every_s:
-            return
-        if len(self._asked) > 10_000:
-            self._asked.clear()
-        self._asked[meta.ref] = now
-        log.info("asking for a worker", extra={**meta.ref.fields, "state": meta.state})
-        await self._redispatch(meta)

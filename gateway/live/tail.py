@@ -4,7 +4,7 @@ A published batch is a hint. It is taken only if the id before it is exactly the
 else makes the tail read the log from its own position, which must come back as the first entry. So a lost,
 late, doubled or foreign batch can never reach a viewer.
 
-Tasks: `open` and `_heal` run as tasks of the hub, at most one of each per tail; its `_check` calls `compare`.
+Tasks: `open` and `_heal` run as tasks of the hub, at most one of each per tail; `gateway.live.silence` calls `compare`.
 """
 
 from __future__ import annotations

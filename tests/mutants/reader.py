@@ -92,8 +92,8 @@ READER = (
         (_CHANNEL + "who_joins_in_the_middle_of_a_turn_gets_each_entry_once",),
     ),
     Mutant(
-        "live: a tick looks after who has left since it began", "gateway/live/hub.py",
-        "if viewer not in self.viewers:", "if False:",
+        "live: a tick looks after who has left since it began", "gateway/live/care.py",
+        "if viewer not in self._viewers:", "if False:",
         (_TURNS + "who_has_left_since_the_tick_began_is_not_looked_after",),
     ),
     Mutant(
