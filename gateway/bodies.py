@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.settings import GatewaySettings
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
 from shared.ids import MAX_ID_BYTES
+from shared.jobs import GenerationRequest, encode_request
 from shared.log.types import Policy
 
 DEEPEST = 64
@@ -144,6 +145,13 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
         msgspec.convert(messages, list[MessageForm])
     except msgspec.ValidationError as error:
         raise InvalidRequest(_short(f"messages: {error}")) from None
+
+
+def check_grown(request: GenerationRequest, settings: GatewaySettings) -> None:
+    """Raise `TooLarge` if a conversation, of which we had a part already, is more than one body may be."""
+    if len(encode_request(request)) > settings.max_body_bytes:
+        # Without that part its text would have had to come in one body.
+        raise TooLarge("the conversation is longer than a request may be; begin a new one")
 
 
 def check_size(tree: object) -> None:

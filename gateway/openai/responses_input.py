@@ -16,6 +16,8 @@ from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import load, options_of
 from gateway.protocols.responses_object import Identity, items_of
 from gateway.services import Services
+from shared.errors import TooLarge
+from shared.events import encode_json
 
 _OUR_ITEM = re.compile(r"(?:msg|rs|fc)_(.+)_([0-9]{1,4})", re.ASCII)
 _TEXT_PARTS = ("input_text", "output_text", "text")
@@ -49,12 +51,13 @@ class Conversation:
 
 
 class InputReader:
-    """Reads one request's input."""
+    """Reads one request's input. `references`: how many items it has named so far, beside those that it holds."""
 
     def __init__(self, services: Services, who: Principal) -> None:
         self._services = services
         self._who = who
-        self._references = 0
+        self.references = 0
+        self._found_bytes = 0
 
     async def read(self, earlier: list[Json], instructions: str | None, given: str | list[Json]) -> list[Json]:
         """Return the whole conversation; raise `ApiError` for what cannot be said upstream or is no message at all."""
@@ -87,11 +90,11 @@ class InputReader:
                 raise unsupported(f"An input item of type {str(kind)[:60]!r}", where)
 
     async def _reference(self, conversation: Conversation, item: Json, where: str) -> None:
-        self._references += 1
+        self.references += 1
         item_id = _text(item, "id", where)
         missing = ApiError(404, f"Item with id '{item_id[:80]}' not found.", param=where)
         match = _OUR_ITEM.fullmatch(item_id)
-        if match is None or self._references > MOST_REFERENCES:
+        if match is None or self.references > MOST_REFERENCES:
             raise missing
         try:
             request, message = await load(self._services, self._who, f"resp_{match[1]}")
@@ -100,6 +103,9 @@ class InputReader:
         identity = Identity(message.message_id, message.created_at, message.model, options_of(request))
         for found in items_of(message, identity):
             if found.id == item_id:
+                self._found_bytes += len(encode_json(found))
+                if self._found_bytes > self._services.settings.max_body_bytes:
+                    raise TooLarge("the items that the input names are more than a request may hold")
                 await self._item(conversation, msgspec.to_builtins(found), where)
                 return
         raise missing

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gateway.access.principal import Principal
+from gateway.bodies import check_grown
 from gateway.delete import delete
 from gateway.live.finding import restoring_s
 from gateway.live.waiting import wait_end
@@ -37,8 +38,7 @@ from gateway.routes.table import Operation, Parameter
 from gateway.services import Services
 from gateway.start import Started, start
 from gateway.stop import stop
-from shared.errors import TooLarge
-from shared.jobs import GenerationRequest, encode_request
+from shared.jobs import GenerationRequest
 from shared.message import Message
 
 RESPONSES = "/v1/responses"
@@ -107,17 +107,17 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
     spec = services.models.get(services.models.choose(body.model))
     params = asked.params if spec is None else params_for(asked, spec.kind)
     earlier = [] if before is None else await earlier_messages(services, who, before)
+    reader = InputReader(services, who)
     generation = GenerationRequest(
         model=body.model or "",
-        messages=await InputReader(services, who).read(earlier, body.instructions, asked.given),
+        messages=await reader.read(earlier, body.instructions, asked.given),
         params=params,
         wire=WIRE,
         options=msgspec.to_builtins(asked.options),
         metadata=dict(asked.options.metadata),
     )
-    if before is not None and len(encode_request(generation)) > services.settings.max_body_bytes:
-        # Without the chain its text would have had to come in one body.
-        raise TooLarge("the conversation is longer than a request may be; begin a new one")
+    if before is not None or reader.references:
+        check_grown(generation, services.settings)
     return generation
 
 

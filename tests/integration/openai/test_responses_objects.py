@@ -306,6 +306,20 @@ async def test_a_chain_does_not_grow_beyond_what_a_request_may_be(make_gateway: 
         assert caught.value.status_code == 413
 
 
+@pytest.mark.parametrize("times", [2, 4], ids=["with what it holds", "by themselves"])
+async def test_naming_items_does_not_make_a_request_larger_than_it_may_be(
+    make_gateway: MakeGateway, take: Take, times: int
+) -> None:
+    async with make_gateway(max_body_bytes=3000) as live, sdk(live.url) as client:
+        name = await finished(client, take, "y" * 1000)
+        item: Any = {"type": "item_reference", "id": f"msg_{name.removeprefix('resp_')}_0"}
+        following = await start(client, input=[item, {"role": "user", "content": "z"}])
+        assert (await client.responses.retrieve(following)).status == "queued"
+        with pytest.raises(openai.APIStatusError) as caught:
+            await start(client, input=[*[item] * times, {"role": "user", "content": "z" * 1000}])
+        assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
+
+
 async def test_input_items_are_paged(client_of_gateway: openai.AsyncOpenAI) -> None:
     given: Any = [{"role": "user", "content": str(number)} for number in range(5)]
     name = await start(client_of_gateway, input=given)
