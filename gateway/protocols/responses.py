@@ -2,6 +2,7 @@
 
     response.created [response.queued] response.in_progress
     an item a part: output_item.added, [content_part.added,] deltas, their .done, [content_part.done,] output_item.done
+    (reasoning, for who asked for a summary: reasoning_summary_part.added and .done in place of the content_part's)
     response.completed | response.incomplete | response.failed
 
 `response.queued` is for background responses, which may wait. A stopped one ends with `response.incomplete` whose
@@ -28,7 +29,7 @@ from gateway.protocols.openai_common import (
     failure_status,
     read_options,
 )
-from gateway.protocols.responses_items import OpenItem, make_item
+from gateway.protocols.responses_items import OpenItem, make_item, voice_of
 from gateway.protocols.responses_object import (
     Identity,
     ItemStatus,
@@ -174,7 +175,8 @@ class ResponsesEncoder:
         if self._identity is None:
             return None
         index = len(self._items)
-        item = make_item(kind, self._identity.item_id(kind, index), index, name, tool=tool, refusal=refusal)
+        voice = voice_of(kind, refusal=refusal, summarised=self._identity.options.summarised)
+        item = make_item(kind, voice, self._identity.item_id(kind, index), index, name, tool=tool)
         self._items.append(item)
         self._named[kind, name] = self._last = item
         for event, fields in item.opening():

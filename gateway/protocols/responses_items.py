@@ -16,6 +16,7 @@ from gateway.protocols.responses_object import (
     ReasoningItem,
     ReasoningText,
     Refusal,
+    SummaryText,
     UrlCitation,
 )
 from shared.events import encode_json
@@ -23,9 +24,11 @@ from shared.events import encode_json
 Said = tuple[str, dict[str, Any]]
 """An event's type and its fields, but for the number."""
 
-Voice = Literal["output_text", "refusal", "reasoning_text", "function_call_arguments"]
+Voice = Literal["output_text", "refusal", "reasoning_text", "reasoning_summary_text", "function_call_arguments"]
 """What an item's text is; its events are named after it."""
 _VOICES: dict[Kind, Voice] = {"msg": "output_text", "rs": "reasoning_text", "fc": "function_call_arguments"}
+_INDEXES: dict[Voice, str] = {"reasoning_summary_text": "summary_index"}
+"""How the place of an item's one part is called, where it is not `content_index`."""
 
 
 @dataclass(slots=True)
@@ -68,25 +71,34 @@ class OpenItem:
         match self.kind:
             case "msg":
                 return MessageItem(self.item_id, status, content)
+            case "rs" if self.voice == "reasoning_summary_text":
+                return ReasoningItem(self.item_id, status, [], content)
             case "rs":
                 return ReasoningItem(self.item_id, status, content)
             case "fc":
                 return CallItem(self.item_id, status, self.name, self.tool, text)
 
-    def _part(self, text: str) -> OutputText | Refusal | ReasoningText:
+    def _part(self, text: str) -> OutputText | Refusal | ReasoningText | SummaryText:
         match self.voice:
             case "output_text":
                 return OutputText(text, self.cited)
             case "refusal":
                 return Refusal(text)
+            case "reasoning_summary_text":
+                return SummaryText(text)
             case _:
                 return ReasoningText(text)
+
+    @property
+    def _part_events(self) -> str:
+        """What the events are called that open and close its one part."""
+        return "reasoning_summary_part" if self.voice == "reasoning_summary_text" else "content_part"
 
     def opening(self) -> Iterator[Said]:
         """Yield the events that begin it."""
         yield "response.output_item.added", {"output_index": self.index, "item": self._item("in_progress", "", [])}
         if self.kind != "fc":
-            yield "response.content_part.added", {**self._place(), "part": self._part("")}
+            yield f"response.{self._part_events}.added", {**self._place(), "part": self._part("")}
 
     def delta(self, number: int, text: str) -> bytes:
         """Return the whole event of a piece of text."""
@@ -108,19 +120,25 @@ class OpenItem:
         else:
             said = {**self._place(), "refusal" if self.voice == "refusal" else "text": text}
             yield f"response.{self.voice}.done", {**said, "logprobs": []} if self.voice == "output_text" else said
-            yield "response.content_part.done", {**self._place(), "part": self._part(text)}
+            yield f"response.{self._part_events}.done", {**self._place(), "part": self._part(text)}
         yield "response.output_item.done", {"output_index": self.index, "item": self.as_item()}
 
     def _place(self) -> dict[str, Any]:
         place = {"item_id": self.item_id, "output_index": self.index}
-        return place if self.kind == "fc" else {**place, "content_index": 0}
+        return place if self.kind == "fc" else {**place, _INDEXES.get(self.voice, "content_index"): 0}
 
 
-def make_item(kind: Kind, item_id: str, index: int, name: str, *, tool: str, refusal: bool) -> OpenItem:
+def voice_of(kind: Kind, *, refusal: bool, summarised: bool) -> Voice:
+    """Return what the text of an item is."""
+    if refusal:
+        return "refusal"
+    return "reasoning_summary_text" if kind == "rs" and summarised else _VOICES[kind]
+
+
+def make_item(kind: Kind, voice: Voice, item_id: str, index: int, name: str, *, tool: str) -> OpenItem:
     """Return a new item. `name`: the part's or the call's id in the log; `tool`: the function of a call."""
-    voice: Voice = "refusal" if refusal else _VOICES[kind]
     event = f"response.{voice}.delta"
-    content = b'"content_index":0,' if kind != "fc" else b""
+    content = b'"%b":0,' % _INDEXES.get(voice, "content_index").encode() if kind != "fc" else b""
     return OpenItem(
         kind=kind,
         voice=voice,

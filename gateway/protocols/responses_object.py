@@ -42,6 +42,11 @@ class ResponseOptions(Struct, frozen=True, omit_defaults=True):
         """Names of the functions that the client declared; only calls of these are shown to it."""
         return {str(tool.get("name")) for tool in self.tools}
 
+    @property
+    def summarised(self) -> bool:
+        """Whether reasoning is shown as a summary: who asks for one looks for it there, and nowhere else."""
+        return bool((self.reasoning or {}).get("summary"))
+
 
 class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
     """A page that the text cites. Where in the text is not kept: both places are 0."""
@@ -72,6 +77,12 @@ class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text")
     text: str
 
 
+class SummaryText(Struct, frozen=True, tag_field="type", tag="summary_text"):
+    """The same as a summary."""
+
+    text: str
+
+
 class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
     """Text the model wrote."""
 
@@ -82,12 +93,12 @@ class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
 
 
 class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
-    """Reasoning the model showed."""
+    """Reasoning the model showed: as content, or as a summary where that was asked for."""
 
     id: str
     status: ItemStatus
     content: list[ReasoningText]
-    summary: list[Any] = []
+    summary: list[SummaryText] = []
 
 
 class CallItem(Struct, frozen=True, tag_field="type", tag="function_call"):
@@ -287,6 +298,8 @@ def _item(
         case TextPart(text=text, refusal=refusal):
             content = Refusal(text) if refusal else OutputText(text, cited)
             return MessageItem(identity.item_id("msg", index), status, [content])
+        case ReasoningPart(text=text) if identity.options.summarised:
+            return ReasoningItem(identity.item_id("rs", index), status, [], [SummaryText(text)])
         case ReasoningPart(text=text):
             return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])
         case ToolPart(tool_name=name) if name in declared:

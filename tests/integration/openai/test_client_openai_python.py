@@ -214,6 +214,22 @@ async def test_the_responses_helper_the_stream_and_the_whole_agree(road: ClientR
     assert whole.usage.total_tokens == helped.usage.total_tokens > 0
 
 
+@pytest.mark.parametrize("model", ["scripted", "over-responses"])
+async def test_a_summary_of_reasoning_that_was_asked_for_is_where_clients_look_for_it(
+    road: ClientRoad, model: str
+) -> None:
+    prompt = "Ferries [[tokens=9 rate=0 reasoning=4]]"
+    asked: dict[str, Any] = {"model": model, "input": prompt, "reasoning": {"summary": "auto"}}
+    async with road.sdk() as client:
+        whole = await client.responses.create(**asked)
+        async with client.responses.stream(**asked) as helper:
+            deltas = [event.delta async for event in helper if event.type == "response.reasoning_summary_text.delta"]
+            helped = await helper.get_final_response()
+    for response in (whole, helped):
+        assert [part.text for part in response.output[0].summary] == [full_reasoning(say(prompt))]
+    assert "".join(deltas) == full_reasoning(say(prompt))
+
+
 async def test_tools_in_responses_are_called_and_answered_by_a_chain(road: ClientRoad) -> None:
     prompt = "Weather? [[rate=0]]"
     async with road.sdk() as client:

@@ -19,6 +19,7 @@ from tests.support.openai_logs import RESPONSE_ID, RESPONSE_OPTIONS, created, en
 WIRE = "responses"
 LOGS = logs(WIRE)
 OPTIONS = msgspec.convert(RESPONSE_OPTIONS, ResponseOptions)
+SUMMARISED = {**RESPONSE_OPTIONS, "reasoning": {"effort": "low", "summary": "auto"}}
 Event = dict[str, Any]
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
@@ -124,7 +125,7 @@ def check_items(found: list[Event]) -> None:
             case [_, "delta"]:
                 assert event["item_id"] == items[index]["id"]
                 texts[index] += event["delta"]
-            case ["output_text" | "reasoning_text", "done"]:
+            case ["output_text" | "reasoning_text" | "reasoning_summary_text", "done"]:
                 assert event["text"] == texts[index]
             case ["refusal", "done"]:
                 assert event["refusal"] == texts[index]
@@ -145,6 +146,22 @@ def test_reasoning_text_and_calls_are_items_of_their_own() -> None:
     assert [(item["id"], item.get("arguments")) for item in output] == [
         ("msg_0a1b2c_0", None), ("fc_0a1b2c_1", '{"city": "Ribe"}'), ("fc_0a1b2c_2", '{"city":"Ghent"}'),
     ]  # fmt: skip
+
+
+def test_reasoning_is_a_summary_for_who_asked_for_one() -> None:
+    found = read(blocks([created(WIRE, SUMMARISED), *LOGS["reasoning"][1:]]))
+    check_items(found)
+    of_reasoning = [event for event in found if event.get("output_index") == 0]
+    assert [event["type"].removeprefix("response.") for event in of_reasoning] == [
+        "output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta", "reasoning_summary_text.done", "reasoning_summary_part.done",
+        "output_item.done",
+    ]  # fmt: skip
+    assert {event["summary_index"] for event in of_reasoning[1:-1]} == {0}
+    part = {"type": "summary_text", "text": "Hm, locks."}
+    assert of_reasoning[-2]["part"] == part
+    item = found[-1]["response"]["output"][0]
+    assert (item["summary"], item["content"]) == ([part], [])
 
 
 def test_calls_of_tools_that_the_client_did_not_declare_are_not_its_business() -> None:
@@ -233,11 +250,14 @@ def test_an_attempt_that_said_nothing_leaves_no_trace() -> None:
     check_items(read(blocks(LOGS["restarted_unseen"])))
 
 
-@given(random_logs(WIRE))
-def test_the_stream_ends_with_the_response_that_is_read_later(events: list[ev.Event]) -> None:
+@pytest.mark.parametrize("options", [RESPONSE_OPTIONS, SUMMARISED], ids=["plain", "summarised"])
+@given(drawn=random_logs(WIRE))
+def test_the_stream_ends_with_the_response_that_is_read_later(options: dict[str, Any], drawn: list[ev.Event]) -> None:
+    events = [created(WIRE, options), *drawn[1:]]
     found = read(fresh(blocks(events)))
     check_items(found)
-    assert found[-1]["response"] == msgspec.to_builtins(response_of(fold(events), OPTIONS))
+    later = response_of(fold(events), msgspec.convert(options, ResponseOptions))
+    assert found[-1]["response"] == msgspec.to_builtins(later)
 
 
 @given(random_logs(WIRE))
