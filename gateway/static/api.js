@@ -8,8 +8,9 @@ export const config = await fetch('/static/config.json').then((response) => resp
 const origins = [location.origin, ...config.peers.filter((peer) => peer !== location.origin)];
 export const peers = origins.slice(1);
 
-/** By origin. The feed goes over a WebSocket: browsers allow six HTTP connections to an origin, and tabs are many. */
+/** By origin. The feed goes over a WebSocket, and what has no HTTP connection of its own: see `ownConnection`. */
 const sockets = new Map();
+const OWN = 2;
 const KEY = 'tailrace.credential';
 let asking = null;
 
@@ -80,13 +81,38 @@ function overSocket(url, init) {
   return sockets.get(origin)(url, init);
 }
 
-export const feed = (options) => stream('/feed', { ...options, fetch: overSocket });
+export const feed = (options) => reading('/feed', options, () => overSocket);
+
+/**
+ * Take one of the few HTTP connections that streams may have; return what gives it back, null if there is none left.
+ * Browsers allow six to an origin, over all tabs, and calls and files need some: others share the tab's WebSocket.
+ */
+async function ownConnection() {
+  for (let n = 0; n < OWN && navigator.locks; n += 1) {
+    const leave = await new Promise((resolve) => {
+      const hold = (lock) => (lock ? new Promise(resolve) : resolve(null)); // resolved with what lets the lock go
+      navigator.locks.request(`tailrace.stream.${n}`, { ifAvailable: true }, hold);
+    });
+    if (leave) return leave;
+  }
+  return null;
+}
 
 /**
  * Follow a stream through whichever gateway answers; `onState(state, origin)`. Where the key is refused, also in the
  * middle, another one is asked for, and the stream goes on.
  */
-export async function* stream(path, { onState = () => {}, ...options }) {
+export async function* stream(path, options) {
+  const leave = await ownConnection();
+  try {
+    yield* reading(path, options, (tries) => (leave || tries > 2 * origins.length ? fetch : overSocket));
+  } finally {
+    leave?.();
+  }
+}
+
+/** As `stream`; `carrier(tries)` returns what fetches, after so many tries since it was last open. */
+async function* reading(path, { onState = () => {}, ...options }, carrier) {
   let tries = 0;
   let origin = location.origin;
   let used = null;
@@ -99,9 +125,11 @@ export async function* stream(path, { onState = () => {}, ...options }) {
     if (state === 'open') tries = 0; // after the next cut, our own gateway is asked first again
     onState(state, origin);
   };
+  const carry = (...asked) => carrier(tries)(...asked);
+  const given = { ...options, headers: async () => headers(), fetch: carry, onState: note };
   for (let { after } = options; ; await signIn(used)) {
     try {
-      for await (const entry of follow(url, { ...options, after, headers: async () => headers(), onState: note })) {
+      for await (const entry of follow(url, { ...given, after })) {
         after = entry.event.type === 'reset' ? entry.id : (entry.id ?? after);
         yield entry;
       }

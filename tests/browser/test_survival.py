@@ -136,3 +136,21 @@ async def test_an_answer_is_stopped_from_another_tab(launch: Launch, context: Br
     await one.page.reload()
     assert await one.wait_over() == texts[0]
     assert "stopped" in await one.notes()
+
+
+async def test_more_tabs_than_a_browser_has_connections_watch_and_stop(
+    launch: Launch, context: BrowserContext
+) -> None:
+    one = await Demo.open(context, launch.first)
+    asked = prompt("crowds", tokens=4000)
+    await one.ask(asked)
+    await one.wait_text(60)
+    tabs = [one] + [await Demo.open(context, one.page.url) for _ in range(7)]
+    for tab in tabs:
+        await tab.wait_text(60)
+        await tab.wait_state("Writing")
+    await tabs[-1].page.click("#stop")
+    texts = await asyncio.gather(*(tab.wait_over() for tab in tabs))
+    assert len(set(texts)) == 1
+    assert oracle(asked).startswith(texts[0])
+    assert [complaint for tab in tabs for complaint in tab.complaints] == []
