@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from shared.errors import GENERATION_CODES
+from shared.events import AttemptMode, AttemptReason
 from worker.tallies import Tally, Timings
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -56,6 +61,15 @@ class Metrics:
             "tailrace_queue_depth", "Messages that wait for a worker, at the reaper's last look.", registry=registry
         )
         self.draining = Gauge("tailrace_draining", "1 once the worker takes no more work.", registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what alerts count before it happens: a series that appears with a 1 has not increased for Prometheus."""
+        for code in GENERATION_CODES:
+            self.failures.labels(code)
+        for reason, mode in product(get_args(AttemptReason), get_args(AttemptMode)):
+            self.attempts.labels(reason, mode)
+        self.segments.labels("failed")
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus' text form."""
