@@ -89,6 +89,10 @@ PING_EVERY_S = 5.0
 so nothing else would show that the other end is gone."""
 
 
+LOOK_EVERY_S = 1.0
+"""How often a link for commands looks whether its connection has gone silent."""
+
+
 class Link:
     """A self-mending pipelined connection.
 
@@ -96,7 +100,8 @@ class Link:
     counts as up (resubscribing, re-validating).
     `on_push` gets every pub/sub array; a link with it must be used for subscriptions only. `on_read` is called after
     what one read has brought: what the pushes call for can be done there in one go, in the same turn of the loop.
-    A connection that answers no PING (see `PING_EVERY_S`) within `reply_timeout_s` is lost.
+    A connection that answers no PING (see `PING_EVERY_S`) within `reply_timeout_s` is lost, and so is one for commands
+    that owes replies and has been silent for half of that: who waits is left the other half on the next one.
     """
 
     def __init__(
@@ -298,7 +303,10 @@ class Link:
                 self.stats.commands += 1
                 end = pipeline.time() + self._reply_timeout_s
                 pipeline.call(PING, end).add_done_callback(ignore_failure)
-        await pipeline.lost
+        while not pipeline.lost.done():
+            await asyncio.wait((pipeline.lost,), timeout=LOOK_EVERY_S)
+            await asyncio.sleep(0)  # where the loop was held up, what has come meanwhile is read first
+            pipeline.abort_if_silent(self._reply_timeout_s / 2)
 
     async def _connect(self) -> Pipeline:
         loop = asyncio.get_running_loop()

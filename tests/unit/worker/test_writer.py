@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +19,7 @@ from shared.log.types import Ownership, Retention
 from shared.message import decode_message
 from shared.redis import resolver
 from shared.tasks import end_tasks
+from tests.support.fault_proxy import FaultProxy
 from tests.support.log import Failover, claim, created, lose_everything, marker, payloads, run_out, seen
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
@@ -327,3 +329,24 @@ async def test_what_comes_while_the_message_is_ended_or_handed_back_is_left_out(
 async def released(writer: Writer) -> str:
     await writer.release(refund=True)
     return ""
+
+
+async def test_a_half_open_connection_is_left_while_the_lease_lasts(redis_url: str, ref: MessageRef) -> None:
+    """It takes what is sent and brings no reply; a new one would serve. Found when the lease is over, it costs that."""
+    host = urlsplit(redis_url)
+    assert host.hostname is not None
+    assert host.port is not None
+    async with FaultProxy([(host.hostname, host.port)]) as proxy:
+        link = Link(resolver(f"redis://127.0.0.1:{proxy.port}{host.path}"), name="half")
+        await link.open(wait_s=5)
+        async with pen(Log(link, Retention()), ref, lease_ms=8000) as p:
+            p.say("before ")
+            await p.logged("before ")
+            await wait_until(lambda: p.writer.lease.beat_due(asyncio.get_running_loop().time()))
+            proxy.cut("silence")
+            p.writer.beat()
+            await wait_until(lambda: link.stats.connects > 1 or p.signals)
+            p.say("after")
+            await wait_until(lambda: p.writer.acked == 4 or p.signals)
+            assert p.signals == []
+        await link.close()
