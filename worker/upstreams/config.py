@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import httpx2
@@ -49,7 +50,7 @@ class Upstreams:
         """Return the HTTP client that agents share."""
         if self._http is None:
             timeout = httpx.Timeout(self._settings.silence_s, connect=self._settings.connect_s)
-            self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
+            self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False, cookies=_no_cookies())
         return self._http
 
     async def close(self) -> None:
@@ -78,6 +79,7 @@ class Upstreams:
             limits=httpx2.Limits(max_connections=slots + 16, max_keepalive_connections=min(slots, 100)),
             # A redirect could lead into the private network; an upstream's URL is configured, not negotiated.
             follow_redirects=False,
+            cookies=_no_cookies(),
         )
         client = openai.AsyncOpenAI(
             api_key=self._key(spec) or "none",
@@ -97,3 +99,12 @@ class Upstreams:
             fields = {"model": spec.name, "variable": spec.key_env}
             log.warning("model without its key: the variable is unset or empty", extra=fields)
         return key
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that stays empty.
+
+    A client is shared by the generations of all users: one's session is not another's, and none shall bind a worker to
+    one server behind a balancer.
+    """
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))

@@ -1,13 +1,15 @@
-"""Upstreams from the models file: a key that is missing is said, and nothing else stops for it."""
+"""Upstreams from the models file: a key that is missing is said, and what generations share keeps nothing of any."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from shared.models import Models, ModelSpec, load_models
+from tests.unit.worker.raw_server import DONE, HEAD, RawServer, chunk, raw_server
 from worker.settings import WorkerSettings
 from worker.upstreams.config import Upstreams
 
@@ -41,3 +43,28 @@ async def test_a_server_of_ones_own_is_asked_for_no_key_unless_there_is_one(capl
     elsewhere = {"OPENAI_BASE_URL": "http://model/v1"}
     assert await warned(load_models("", elsewhere), elsewhere, caplog) == []
     assert await warned(load_models("", {}), {}, caplog) == ["gpt-4o-mini OPENAI_API_KEY"]
+
+
+COOKIE = HEAD.replace(b"Connection:", b"Set-Cookie: session=ann; Path=/\r\nConnection:")
+
+
+def cookies(server: RawServer) -> list[bool]:
+    """Return of each request whether it had a cookie."""
+    return [b"\r\ncookie:" in head.lower() for head in server.requests]
+
+
+async def test_a_cookie_of_one_agents_call_is_not_sent_with_anothers() -> None:
+    upstreams = Upstreams(Models([AGENT]), WorkerSettings(), {})
+    async with raw_server([COOKIE, b"x"]) as server:
+        for own in ({}, {}, {"mine": "1"}):
+            await upstreams.http().get(server.url, headers={"cookie": "mine=1"} if own else {})
+        assert cookies(server) == [False, False, True]
+    await upstreams.close()
+
+
+async def test_a_models_cookie_does_not_bind_all_later_answers_to_one_of_its_servers(caller: Any) -> None:
+    async with raw_server([COOKIE, chunk({"content": "x"}), chunk(finish_reason="stop"), DONE]) as server:
+        upstream = caller.upstream(server.url)
+        for _ in range(2):
+            await caller.call(upstream)
+        assert cookies(server) == [False, False]
