@@ -50,7 +50,11 @@ class Upstreams:
         """Return the HTTP client that agents share."""
         if self._http is None:
             timeout = httpx.Timeout(self._settings.silence_s, connect=self._settings.connect_s)
-            self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False, cookies=_no_cookies())
+            # As many calls at a time as the agents make: with httpx's 100, those of the other slots would wait.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+            self._http = httpx.AsyncClient(
+                timeout=timeout, limits=limits, follow_redirects=False, cookies=_no_cookies()
+            )
         return self._http
 
     async def close(self) -> None:

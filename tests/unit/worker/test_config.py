@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -68,3 +70,13 @@ async def test_a_models_cookie_does_not_bind_all_later_answers_to_one_of_its_ser
         for _ in range(2):
             await caller.call(upstream)
         assert cookies(server) == [False, False]
+
+
+async def test_as_many_agents_as_there_are_slots_call_at_the_same_time() -> None:
+    slots = 130
+    upstreams = Upstreams(Models([AGENT]), WorkerSettings(worker_slots=slots), {})
+    async with raw_server([HEAD, b"x"], hold_open=True) as server, AsyncExitStack() as stack, asyncio.timeout(10):
+        for _ in range(slots):
+            response = await stack.enter_async_context(upstreams.http().stream("GET", server.url))
+            assert response.status_code == 200
+    await upstreams.close()
