@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway.settings import GatewaySettings
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
+from shared.events import encode_json
 from shared.ids import MAX_ID_BYTES
-from shared.jobs import GenerationRequest, encode_request
 from shared.log.types import Policy
 
 DEEPEST = 64
@@ -147,9 +147,9 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
         raise InvalidRequest(_short(f"messages: {error}")) from None
 
 
-def check_grown(request: GenerationRequest, settings: GatewaySettings) -> None:
+def check_grown(messages: list[dict[str, Any]], settings: GatewaySettings) -> None:
     """Raise `TooLarge` if a conversation, of which we had a part already, is more than one body may be."""
-    if len(encode_request(request)) > settings.max_body_bytes:
+    if len(encode_json(messages)) > settings.max_body_bytes:
         # Without that part its text would have had to come in one body.
         raise TooLarge("the conversation is longer than a request may be; begin a new one")
 

@@ -117,7 +117,7 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
         metadata=dict(asked.options.metadata),
     )
     if before is not None or reader.references:
-        check_grown(generation, services.settings)
+        check_grown(generation.messages, services.settings)
     return generation
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.access.principal import Principal
+from gateway.bodies import check_grown
 from gateway.protocols.ui_message_stream import NAME
 from gateway.services import Services
 from gateway.start import Started, start
@@ -104,6 +105,7 @@ def _policy(services: Services, body: UiChatBody) -> Policy | None:
 
 async def _request(services: Services, who: Principal, chat_id: str, body: UiChatBody) -> GenerationRequest:
     last = body.messages[-1] if body.messages else body.message
+    turn = None
     if body.messages:
         messages = to_chat_messages(body.messages)
     else:
@@ -115,6 +117,8 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
         messages.insert(0, system)
     if not messages:
         raise InvalidRequest("there is nothing in messages for a model to answer")
+    if turn is not None:
+        check_grown(messages, services.settings)
     params = {name: value for name in PARAMS if (value := getattr(body, name)) is not None}
     return GenerationRequest(body.model or "", messages, params, wire=NAME, options=_options(messages, last))
 

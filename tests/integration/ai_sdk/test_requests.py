@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from shared import events as ev
 from shared.jobs import GenerationRequest, decode_request
 from shared.link import Link
 from shared.log.log import Log
+from tests.support.gateway import live_gateway, settings_for
+from tests.support.redis import RedisServer
 from tests.support.ui_chat import CLOSED, TEXT, UiChat, kinds, read, user
 from tests.support.wait import wait_until
 
@@ -149,6 +152,23 @@ async def test_the_last_message_alone_is_completed_from_the_turn_before(chat: Ui
     assert (await asked(chat)).messages == [turn("One"), ANSWER, turn("Two")]
     await chat.whole(messages=None, trigger="regenerate-message", messageId="m")
     assert (await asked(chat)).messages == [turn("One"), ANSWER, turn("Two")]
+
+
+async def test_a_chat_that_is_not_sent_does_not_grow_beyond_what_a_body_may_be(
+    redis_server: RedisServer, tmp_path: Path, log: Log, link: Link
+) -> None:
+    settings = settings_for(redis_server.url, tmp_path, max_body_bytes=3000)
+    async with live_gateway(settings) as live, live.client() as client:
+        chat = UiChat(client, log, link, "that grows")
+        for number in range(2):
+            await chat.whole(messages=None, message=user("x" * 1000, f"u{number}"))
+        body = {"id": chat.chat_id, "message": user("x" * 1000, "u3")}
+        refused = await client.post("/api/chat", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "request_too_large")
+        await chat.whole(messages=[user("A new one.")])
+        await chat.whole(messages=None, message=user("Two", "u2"))
+        assert (await asked(chat)).messages == [turn("A new one."), ANSWER, turn("Two")]
+        await chat.close()
 
 
 async def test_only_the_last_turn_can_be_edited_without_the_conversation(chat: UiChat) -> None:
