@@ -17,6 +17,11 @@ from worker.upstreams.failures import from_event, from_status, retry_after_s
     ("said", "secret"),
     [
         ("Incorrect API key provided: sk-proj-abc123XYZ.", "abc123"),
+        ("Incorrect API key provided: sk-proj-***************wxyz. You can find", "wxyz"),
+        ("Incorrect API key provided: abcd1234*********wxyz.", "wxyz"),
+        ("Received API Key = sk-...wxyz", "wxyz"),
+        ("Project `proj_AbCdEfGhIjKlMnOpQrStUvWx` has no access", "AbCdEf"),
+        ("Your organization org-AbCdEfGh12345678 must be verified", "AbCdEf"),
         ("Authorization: Bearer abcdef was wrong", "abcdef"),
         ("File /usr/lib/python3/site-packages/x.py failed", "site-packages"),
         (r"File C:\Users\me\model.bin failed", "Users"),
