@@ -176,6 +176,14 @@ def test_the_pods_user_is_the_images(component: str) -> None:
     assert deployment(component)["template"]["spec"]["securityContext"]["runAsUser"] == int(uid) > 0
 
 
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_a_pod_holds_nothing_that_it_does_not_need(component: str) -> None:
+    assert deployment(component)["template"]["spec"]["automountServiceAccountToken"] is False
+    assert container(component)["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+
+
 def test_every_image_has_a_registry_and_a_tag() -> None:
     images = [
         d["spec"]["template"]["spec"]["containers"][0]["image"] for d in rendered(FOLDER) if d["kind"] == "Deployment"
