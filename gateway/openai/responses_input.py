@@ -14,15 +14,15 @@ from gateway.bodies import check_messages
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import load, options_of
-from gateway.protocols.responses_object import Identity, items_of
+from gateway.protocols.responses_object import Identity, Item, items_of
 from gateway.services import Services
 from shared.errors import TooLarge
 from shared.events import encode_json
 
 _OUR_ITEM = re.compile(r"(?:msg|rs|fc)_(.+)_([0-9]{1,4})", re.ASCII)
 _TEXT_PARTS = ("input_text", "output_text", "text")
-MOST_REFERENCES = 64
-"""Items that one request may name; each costs a look into the log."""
+MOST_RESPONSES = 256
+"""Responses whose items one request may name; each costs a look into the log."""
 
 
 def unsupported(what: str, param: str) -> ApiError:
@@ -58,6 +58,9 @@ class InputReader:
         self._who = who
         self.references = 0
         self._found_bytes = 0
+        self._looked_up = 0
+        self._latest: tuple[str, list[Item]] = ("", [])
+        """One response and its items, which are named one behind the other."""
 
     async def read(self, earlier: list[Json], instructions: str | None, given: str | list[Json]) -> list[Json]:
         """Return the whole conversation; raise `ApiError` for what cannot be said upstream or is no message at all."""
@@ -92,23 +95,32 @@ class InputReader:
     async def _reference(self, conversation: Conversation, item: Json, where: str) -> None:
         self.references += 1
         item_id = _text(item, "id", where)
-        missing = ApiError(404, f"Item with id '{item_id[:80]}' not found.", param=where)
         match = _OUR_ITEM.fullmatch(item_id)
-        if match is None or self.references > MOST_REFERENCES:
-            raise missing
-        try:
-            request, message = await load(self._services, self._who, f"resp_{match[1]}")
-        except ApiError:
-            raise missing from None
-        identity = Identity(message.message_id, message.created_at, message.model, options_of(request))
-        for found in items_of(message, identity):
+        for found in [] if match is None else await self._items(f"resp_{match[1]}", where):
             if found.id == item_id:
                 self._found_bytes += len(encode_json(found))
                 if self._found_bytes > self._services.settings.max_body_bytes:
                     raise TooLarge("the items that the input names are more than a request may hold")
                 await self._item(conversation, msgspec.to_builtins(found), where)
                 return
-        raise missing
+        raise ApiError(404, f"Item with id '{item_id[:80]}' not found.", param=where)
+
+    async def _items(self, response_id: str, where: str) -> list[Item]:
+        """Return the items of one of our responses, none if there is no such."""
+        if response_id != self._latest[0]:
+            if self._looked_up == MOST_RESPONSES:
+                message = f"Items of more than {MOST_RESPONSES} responses are named. Send older ones as they are."
+                raise ApiError(400, message, code="too_many_references", param=where)
+            self._looked_up += 1
+            self._latest = (response_id, await self._load(response_id))
+        return self._latest[1]
+
+    async def _load(self, response_id: str) -> list[Item]:
+        try:
+            request, message = await load(self._services, self._who, response_id)
+        except ApiError:
+            return []
+        return items_of(message, Identity(message.message_id, message.created_at, message.model, options_of(request)))
 
 
 def _message(conversation: Conversation, item: Json, where: str) -> None:

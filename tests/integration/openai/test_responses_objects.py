@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from gateway.access.principal import Principal
+from gateway.openai.responses_input import MOST_RESPONSES
 from shared import events as ev
 from shared.jobs import decode_request
 from shared.log.log import Log
@@ -263,6 +264,34 @@ async def test_a_call_is_answered_in_the_next_response(
     assert chats[0] == chats[1] == chats[2]
     assert chats[0][1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Ribe"}'}
     assert chats[0][2] == {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+
+
+async def test_a_long_conversation_of_named_items_is_read_up_to_a_bound_that_is_told(
+    client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log
+) -> None:
+    """The AI SDK names every item of the conversation so far, as long as it is."""
+
+    async def said(word: str) -> Any:
+        worker = await take(await start(client_of_gateway))
+        await worker.write(ev.Start("m"), ev.StartStep(), ev.ReasoningStart("r0"), ev.ReasoningEnd("r0"))
+        await worker.write(ev.TextStart("t0"), ev.TextDelta("t0", word))
+        await worker.end()
+        response = await client_of_gateway.responses.retrieve(worker.ref.message_id)
+        return [{"type": "item_reference", "id": item.id} for item in response.output]
+
+    words = [str(number) for number in range(MOST_RESPONSES + 1)]
+    named = [
+        item
+        for begin in range(0, len(words), 32)
+        for items in await asyncio.gather(*map(said, words[begin : begin + 32]))
+        for item in items
+    ]
+    last = await take(await start(client_of_gateway, input=[*named[:-2], {"role": "user", "content": "on"}]))
+    assert await sent(log, last) == [*(("assistant", word) for word in words[:-1]), ("user", "on")]
+    with pytest.raises(openai.BadRequestError) as caught:
+        await start(client_of_gateway, input=named)
+    assert caught.value.param == f"input[{len(named) - 2}]"
+    assert str(MOST_RESPONSES) in caught.value.message
 
 
 async def test_a_stopped_response_can_be_gone_on_from_and_a_failed_or_unfinished_one_cannot(
