@@ -37,9 +37,7 @@ def failing_as_upstream() -> Generator[None]:
 
 def from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
     """Return the error for a failed HTTP answer; `now` is Unix time, for dates in Retry-After."""
-    error = _from_status(status, body, headers, now)
-    error.upstream_code = _told(body)
-    return error
+    return _definite(_from_status(status, body, headers, now), body)
 
 
 def _from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
@@ -74,9 +72,14 @@ def from_sdk(error: Exception, now: float) -> UpstreamError:
 
 def from_event(error: object) -> UpstreamError:
     """Return the error for an error object (or string, or anything) that came inside a stream."""
-    read = _from_event(error)
-    read.upstream_code = _told(error)
-    return read
+    return _definite(_from_event(error), error)
+
+
+def _definite(error: UpstreamError, body: object) -> UpstreamError:
+    """Return the error with the code that clients act upon, if it has one; then asking again is in vain."""
+    error.upstream_code = _told(body)
+    error.retryable = error.retryable and error.upstream_code is None
+    return error
 
 
 def _from_event(error: object) -> UpstreamError:

@@ -376,6 +376,16 @@ async def test_a_refusal_ends_at_once_with_a_clean_word(caller: Caller, code: in
         assert secret not in text
 
 
+@pytest.mark.parametrize("code", [429, 200])
+async def test_a_quota_that_is_used_up_is_no_rate_to_wait_for(caller: Caller, code: int) -> None:
+    error = {"error": {"message": "Check your plan.", "type": "insufficient_quota", "code": "insufficient_quota"}}
+    async with raw_server(status(code, json.dumps(error).encode())) as server:
+        with pytest.raises(UpstreamError) as caught:
+            await caller.call(caller.upstream(server.url))
+    assert caught.value.upstream_code == "insufficient_quota"
+    assert len(server.requests) == 1
+
+
 async def test_a_redirect_is_not_followed(caller: Caller) -> None:
     async with raw_server(status(302, b"", b"Location: http://169.254.169.254/latest/meta-data")) as server:
         with pytest.raises(UpstreamError) as caught:
