@@ -170,10 +170,12 @@ async def _create_within_bounds(
 
 
 async def _admit(services: Services, who: Principal, ref: MessageRef, *, named: bool) -> bool:
-    """Raise `Overloaded` at a bound (the user's is exact, the queue's is not); return whether a place was taken."""
+    """Raise `Overloaded` at a bound (the user's is exact, the queue's is not), `Unavailable` if that cannot be told;
+    return whether a place was taken.
+    """
     try:
         return await _within_bounds(services, who, ref)
-    except Overloaded:
+    except (Overloaded, Unavailable):
         # A start that came before creates nothing: refusing it would hide a running answer from its caller.
         if not named or await services.log.meta(ref) is None:
             raise

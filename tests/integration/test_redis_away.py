@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import raw_exchange, started
+from tests.support.gateway import ASK, raw_exchange, started
 from tests.support.redis import RedisServer
+from tests.support.wait import wait_until
 
 
 @pytest.mark.timeout(60)
@@ -29,3 +31,26 @@ async def test_a_viewers_get_is_a_broken_stream_and_a_start_is_an_error(
             assert not answer.endswith(b"0\r\n\r\n")  # no clean end
         body = {"messages": [{"role": "user", "content": "x"}], "message_id": "n"}
         assert (await client.post("/chats/c/messages", json=body)).status_code == 503
+
+
+@pytest.mark.timeout(60)
+async def test_while_the_queues_redis_is_away_a_start_is_refused_and_all_else_goes_on(
+    make_gateway: MakeGateway, start_redis: Callable[..., RedisServer], log: Log
+) -> None:
+    queue = start_redis()
+    async with make_gateway(queue_redis_url=queue.url, redis_deadline_s=0.5) as gateway, gateway.client() as client:
+        ref = await started(client)
+        await asyncio.to_thread(queue.kill)
+        body = {"messages": [{"role": "user", "content": "x"}], "message_id": "n", "policy": "parallel"}
+        refused = await client.post("/chats/c/messages", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert await log.in_flight(ref.tenant, "c") == ["m"]
+        again = {**ASK, "message_id": "m"}
+        assert (await client.post("/chats/c/messages", json=again)).status_code == 202
+        assert (await client.post("/chats/c/messages/m/stop")).json()["state"] == "aborted"
+        await asyncio.to_thread(queue.restart, keep_data=False)
+
+        async def accepted() -> bool:
+            return (await client.post("/chats/c/messages", json=body)).status_code == 202
+
+        await wait_until(accepted)
