@@ -78,7 +78,7 @@ class LogStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await self.ready():
-            await Response(status_code=204)(scope, receive, send)
+            await Response(status_code=204, headers={"cache-control": "no-store"})(scope, receive, send)
             self._on_over()
             return
         prologue = self._wire.prologue(self._retry_ms)

@@ -68,7 +68,10 @@ async def test_a_viewer_of_a_chat_that_was_cut_off_before_the_end_still_gets_it(
         for headers, query in (({"last-event-id": str(entry.cursor)}, ""), ({}, f"?after={entry.cursor}")):
             response = await client.get(f"/chats/c/stream{query}", headers=headers)
             if at == len(entries) - 1:
-                assert (response.status_code, response.content) == (204, b"")
+                own = await client.get(f"/chats/c/messages/m/stream{query}", headers=headers)
+                for answer in (response, own):
+                    assert (answer.status_code, answer.content) == (204, b"")
+                    assert answer.headers["cache-control"] == "no-store"
             else:
                 assert sse_types(response.text) == types[at + 1 :]
 
