@@ -165,10 +165,11 @@ function table(lines, open) {
   const align = cells(lines[1]).map((cell) =>
     cell.endsWith(':') ? (cell.startsWith(':') ? 'center' : 'right') : 'left',
   );
-  const row = (line, tag, last) => ({
-    tag: 'tr',
-    kids: align.map((side, n) => ({ tag, attrs: { class: side }, kids: inline(cells(line)[n] ?? '', open && last) })),
-  });
+  const row = (line, tag, last) => {
+    const own = cells(line);
+    const kids = align.map((side, n) => ({ tag, attrs: { class: side }, kids: inline(own[n] ?? '', open && last) }));
+    return { tag: 'tr', kids };
+  };
   const body = lines.slice(2).map((line, n) => row(line, 'td', n === lines.length - 3));
   return {
     tag: 'table',
