@@ -35,7 +35,7 @@ function drawTitle() {
 
 function makeItem(turn) {
   if (turn.role === 'user') {
-    return h('li.turn.user', {}, h('div.said', {}, h('span.hidden', {}, 'You: '), turn.text));
+    return h('li.turn.user', {}, h('span.hidden', {}, 'You: '), h('div.said', { dir: 'auto' }, turn.text));
   }
   turn.answer = new Answer();
   turn.note = h('div.note');

@@ -222,7 +222,10 @@ function special(text, at, open, depth, none) {
       return text[at + 1] === '[' ? link(text, at + 1, open, depth) : null;
     case '[':
       return link(text, at, open, depth);
-    case '<':
+    case '<': {
+      const broken = /^<br *\/?>/i.exec(text.slice(at, at + 9)); // the only way to break a line within a table's cell
+      return broken ? { node: { tag: 'br', kids: [] }, to: at + broken[0].length } : bareLink(text, at);
+    }
     case 'h':
       return bareLink(text, at);
     case '\\':

@@ -26,7 +26,7 @@ function build(node) {
 function codeBlock(lang, kids) {
   const pre = h('pre', { tabindex: 0 }, ...kids.map(build));
   const copy = copyButton(() => pre.textContent, 'Copy this code');
-  return h('div.code', {}, h('header', {}, h('span', {}, lang || 'text'), copy), pre);
+  return h('div.code', { dir: 'ltr' }, h('header', {}, h('span', {}, lang || 'text'), copy), pre);
 }
 
 /** A button that copies what `text()` returns and says so for a moment. */
@@ -51,7 +51,7 @@ const VIEWS = {
   },
   reasoning: () => {
     const title = h('span');
-    const inside = h('div.inside');
+    const inside = h('div.inside', { dir: 'auto' });
     const element = h('details.detail', {}, h('summary', {}, title), inside);
     const update = ({ text, state }) => {
       element.classList.toggle('busy', state === 'streaming');
@@ -107,6 +107,7 @@ function renderBlocks(element, blocks, fresh) {
     const [old, { source }] = [blocks[at], block];
     if (old?.source === source) return;
     const made = build(block.node);
+    made.dir ||= 'auto'; // it runs as its own script does
     if (old) old.element.replaceWith(made);
     else element.append(made);
     blocks[at] = { source, element: made };

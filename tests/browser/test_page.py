@@ -199,6 +199,31 @@ async def test_a_chat_of_another_client_is_named_after_its_first_question(
         await demo.page.locator(place, has_text="Where do eels go?").wait_for(state="visible")
 
 
+async def test_text_runs_as_its_script_does_and_wide_tables_scroll(launch: Launch, browser: Browser) -> None:
+    wide = f"| {' | '.join(f'column {n}' for n in range(9))} |\n|{'---|' * 9}\n| one<br>two |"
+    said = f"مرحبا English.\n\nEnglish مرحبا.\n\n- بند\n\n  ```\n  x\n  ```\n\n> اقتباس\n\n{wide}"
+    turns = [("user", "كيف حالك؟"), ("assistant", said), ("user", "Go on [[tokens=5 rate=0]]")]
+    body = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    async with httpx.AsyncClient(base_url=launch.first) as client:
+        assert (await client.post("/chats/scripts/messages", json=body)).status_code == 202
+    context = await browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True)
+    try:
+        demo = await Demo.open(context, f"{launch.first}/#c=scripts")
+        await demo.wait_over()
+        runs = "(where) => [...document.querySelectorAll(where)].map((each) => getComputedStyle(each).direction)"
+        assert await demo.page.evaluate(runs, ".turn:nth-child(2) .text > p") == ["rtl", "ltr"]
+        assert await demo.page.evaluate(runs, ".turn:first-child .said, .answer li, .answer blockquote") == ["rtl"] * 3
+        assert await demo.page.evaluate(runs, ".answer pre") == ["ltr"]
+        # words of a table stay whole, and it scrolls by itself
+        scrolls = "() => document.querySelector('.answer .table').scrollWidth > 360 && document.body.scrollWidth <= 360"
+        assert await demo.page.evaluate(scrolls)
+        assert await demo.page.evaluate("() => document.querySelector('.answer th').clientHeight") < 70
+        assert await demo.page.locator(".answer td br").count() == 1
+        await demo.snap("scripts")
+    finally:
+        await context.close()
+
+
 async def test_a_guarded_gateway_asks_who_is_there(redis_url: str, context: BrowserContext) -> None:
     async with ProcessGroup() as group:
         model = await group.model()

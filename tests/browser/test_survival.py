@@ -138,9 +138,7 @@ async def test_an_answer_is_stopped_from_another_tab(launch: Launch, context: Br
     assert "stopped" in await one.notes()
 
 
-async def test_more_tabs_than_a_browser_has_connections_watch_and_stop(
-    launch: Launch, context: BrowserContext
-) -> None:
+async def test_more_tabs_than_a_browser_has_connections_watch_and_stop(launch: Launch, context: BrowserContext) -> None:
     one = await Demo.open(context, launch.first)
     asked = prompt("crowds", tokens=4000)
     await one.ask(asked)

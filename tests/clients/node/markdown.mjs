@@ -30,6 +30,7 @@ const CASES = [
   ['```py\nx = "<b>"\n\n# y\n```\nz', '<pre><code>x = "<b>"\n\n# y</code></pre><p>z</p>'],
   ['```\nnot closed', '<pre><code>not closed</code></pre>'],
   ['a\n\n---\n\nb', '<p>a</p><hr></hr><p>b</p>'],
+  ['a<br>b<BR />c <br class=x> `<br>`', '<p>a<br></br>b<br></br>c <br class=x> <code><br></code></p>'],
   ['a  \nb\\\nc', '<p>a  <br></br>b<br></br>c</p>'],
   [
     '| A | B |\n| --- | ---: |\n| 1 | `|` |\n| 2 |',
