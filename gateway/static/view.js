@@ -106,13 +106,21 @@ function renderBlocks(element, blocks, fresh) {
   fresh.forEach((block, at) => {
     const [old, { source }] = [blocks[at], block];
     if (old?.source === source) return;
-    const made = build(block.node);
+    const made = regrown(old?.element, block.node) ?? build(block.node);
     made.dir ||= 'auto'; // it runs as its own script does
-    if (old) old.element.replaceWith(made);
-    else element.append(made);
+    if (!old) element.append(made);
+    else if (old.element !== made) old.element.replaceWith(made);
     blocks[at] = { source, element: made };
   });
   for (const { element: gone } of blocks.splice(fresh.length)) gone.remove();
+}
+
+/** Code that has grown stays the element that it was, or it would scroll back in every frame; null if it is another. */
+function regrown(old, { tag, attrs, kids }) {
+  if (tag !== 'pre' || !old?.matches('.code')) return null;
+  if (old.querySelector('header span').textContent !== (attrs.lang || 'text')) return null;
+  grow(old.querySelector('code'), kids[0].kids[0]);
+  return old;
 }
 
 /** Append to a text node rather than replace it, so that a reader's selection stays. */

@@ -224,6 +224,30 @@ async def test_text_runs_as_its_script_does_and_wide_tables_scroll(launch: Launc
         await context.close()
 
 
+async def test_code_that_grows_stays_where_it_was_scrolled_and_selected(
+    launch: Launch, context: BrowserContext
+) -> None:
+    demo = await Demo.open(context, launch.first)
+    grown = """async () => {
+      const { Answer } = await import('/static/view.js');
+      const answer = new Answer();
+      document.querySelector('#turns').append(answer.element);
+      const say = (text, state = 'streaming') =>
+        answer.update({ state: 'running', parts: [{ type: 'text', id: '0', text, state }] });
+      const line = 'a line that is far too wide '.repeat(20);
+      say('```p'); say('```py'); say('```py\\n' + line);
+      const pre = answer.element.querySelector('pre');
+      pre.focus();
+      pre.scrollLeft = 300;
+      getSelection().selectAllChildren(pre);
+      say('```py\\n' + line + '\\nmore');
+      const kept = [document.activeElement === pre, pre.scrollLeft, getSelection().toString().length > 100];
+      say('```py\\n' + line + '\\nmore\\n```\\nafter', 'done');
+      return [...kept, answer.element.innerText.replace(line.trim(), 'LINE').replace(/\\s+/g, ' ')];
+    }"""
+    assert await demo.page.evaluate(grown) == [True, 300, True, "py Copy LINE more after"]
+
+
 async def test_a_guarded_gateway_asks_who_is_there(redis_url: str, context: BrowserContext) -> None:
     async with ProcessGroup() as group:
         model = await group.model()
