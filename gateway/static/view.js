@@ -171,8 +171,8 @@ export function noteOf(message, { last, regenerate }) {
   const acts = h('span.acts', {});
   if (over && text()) acts.append(copyButton(text, 'Copy the answer'));
   if (over && last) acts.append(h('button.small', { type: 'button', onclick: regenerate }, 'Regenerate'));
-  const tokens = message.usage?.output_tokens;
-  const facts =
-    over && (last || text()) ? [message.model, tokens && `${tokens} tokens`].filter(Boolean).join(' · ') : '';
+  const { output_tokens: count, incomplete } = message.usage ?? {};
+  const tokens = count && `${incomplete ? 'at least ' : ''}${count} tokens`;
+  const facts = over && (last || text()) ? [message.model, tokens].filter(Boolean).join(' · ') : '';
   return [over && acts.childElementCount ? acts : null, ...chips, facts && h('span', {}, facts)].filter(Boolean);
 }
