@@ -102,6 +102,23 @@ async def test_a_decided_message_is_forced_to_what_was_decided(log: Log, ref: Me
     assert await log.final(ref) == ending("done").final
 
 
+async def test_a_message_that_was_asked_to_stop_is_forced_to_no_other_end(log: Log, ref: MessageRef) -> None:
+    """Who saw it before the wish looks again, and then ends it as stopped."""
+    await create(log, ref)
+    meta = await seen(log, ref)
+    assert await log.stop(ref) == StopReply("ownerless")
+    assert await log.force(meta, ending("failed")) == Reply("moved", state="queued", epoch=meta.epoch)
+    assert await log.force(meta, ending("aborted")) == Reply("ok", 2, state="aborted")
+
+
+async def test_a_decision_stands_also_against_a_wish_to_stop(log: Log, ref: MessageRef, link: Link) -> None:
+    own = await started(log, ref)
+    await log.decide(own, ending("done"))
+    await log.stop(ref)
+    await run_out(link, ref)
+    assert await log.force(await seen(log, ref), ending("failed")) == Reply("ok", 3, state="done")
+
+
 async def test_what_is_gone_is_not_forced(log: Log, ref: MessageRef, link: Link) -> None:
     await create(log, ref)
     meta = await seen(log, ref)

@@ -84,7 +84,7 @@ SCRIPTS = (
         "claim.py::test_a_leased_message_is_busy_for_the_time_its_lease_has_left",
     ),
     _script(
-        "lease ignored by a forced end", "force", "or (m.st == 'running' and m.lu > n) then", "or false then",
+        "lease ignored by a forced end", "force", "or (m.st == 'running' and m.lu > n) or", "or",
         "force.py::test_a_leased_message_is_not_forced",
     ),
     _script(
@@ -127,6 +127,10 @@ SCRIPTS = (
     _script(
         "attempts not counted", "claim", "if m.at >= tonumber(most) then return {'exhausted'} end\n", "",
         "claim.py::test_attempts_run_out",
+    ),
+    _script(
+        "a wish to stop keeps from no other end", "force", " or (m.stop and not m.ost and state ~= 'aborted')", "",
+        "force.py::test_a_message_that_was_asked_to_stop_is_forced_to_no_other_end",
     ),
     _script(
         "stop does not wake the worker", "stop", "wake_worker(m.w, ARGV[1])\n", "",

@@ -1,4 +1,5 @@
--- FORCE: end a message that nobody owns (stop of a queued one, reaper). Acts only on the state the caller saw.
+-- FORCE: end a message that nobody owns (stop of a queued one, reaper). Acts only on the state the caller saw, and gives
+-- one that was asked to stop no other end than that: who decided before the wish came looks again.
 -- ARGV 1 mid  2 state  3 epoch seen  4 attempts seen  5 seq seen  6 random  7 final message  8 end payload
 --      9 stream ttl ms  10 meta ttl ms  11 tombstone ttl ms  12.. payloads to put before the end
 -- Reply {ok, last seq, state} | {moved, state, epoch} | {final, state} | {gone}
@@ -8,7 +9,7 @@ if not m.st then return {'gone'} end
 if terminal(m.st) then return {'final', m.st} end
 local n = now()
 if text(m.ep) ~= want_ep or text(m.at) ~= want_at or text(m.seq) ~= want_seq
-  or (m.st == 'running' and m.lu > n) then
+  or (m.st == 'running' and m.lu > n) or (m.stop and not m.ost and state ~= 'aborted') then
   return {'moved', m.st, text(m.ep)}
 end
 even_if_full()

@@ -339,7 +339,7 @@ class LogMachine(Stage):
             self.run_out(name)
             meta = self.run(self.log.meta(ref))
             if meta is not None and not meta.terminal:
-                self.force_as_seen(meta, "failed")
+                self.force_as_seen(meta, "aborted" if meta.stop else "failed")
             for published in self.published[name]:
                 self.viewers[name].hear(published)
         self.check()

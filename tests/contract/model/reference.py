@@ -251,6 +251,7 @@ class Reference:
         if record.terminal:
             return "final"
         moved = (record.epoch, record.attempts, record.seq) != (seen.epoch, seen.attempts, seen.seq)
+        moved = moved or bool(record.stop and not record.decided and ending.state != "aborted")
         if moved or (record.state == "running" and record.leased):
             return "moved"
         if record.lines is None:
