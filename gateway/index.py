@@ -130,11 +130,17 @@ class UserIndex:
                 look.next_at = loop.time() + RECOUNT_S * len(await self.in_flight(who))
 
     async def in_flight(self, who: Principal) -> list[Meta]:
-        """Return the records of the user's messages in flight, oldest first, and take the others out."""
-        raw = await self._link.call("ZRANGE", self._key(who), 0, MOST_LISTED - 1)
+        """Return the records of the user's messages in flight, oldest first, and take the others out.
+
+        Up to `MOST_LISTED` of them, however many that are over stand before them.
+        """
         found: list[Meta] = []
-        for at in range(0, len(raw), AT_ONCE):
-            members = [member.decode() for member in raw[at : at + AT_ONCE]]
+        while len(found) < MOST_LISTED:
+            behind = min(len(found) + AT_ONCE, MOST_LISTED)
+            raw = await self._link.call("ZRANGE", self._key(who), len(found), behind - 1)
+            if not raw:
+                break
+            members = [member.decode() for member in raw]
             metas = await asyncio.gather(*(self._log.meta(MessageRef.parse_member(member)) for member in members))
             live = [meta for meta in metas if meta is not None and not meta.terminal and meta.user == who.user]
             kept = {meta.ref.member for meta in live}

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 
 from gateway.access.principal import LOCAL
+from gateway.index import MOST_LISTED
 from shared.fold import fold
 from shared.link import Link
-from shared.log.keys import log_keys
+from shared.log.keys import log_keys, user_key
 from shared.log.log import Log
 from shared.log.types import TERMINAL
 from shared.message import Message, MessageState
@@ -124,6 +125,18 @@ async def test_active_lists_over_all_chats_and_forgets_what_is_over(
     listed = (await client.get("/active")).json()["messages"]
     assert [m["chat_id"] for m in listed] == ["chat/2", "chat/3"]
     assert await gateway.services.index.count(LOCAL) == 2
+
+
+async def test_active_finds_what_runs_behind_more_that_is_over_than_it_lists(
+    client: httpx.AsyncClient, link: Link
+) -> None:
+    await started(client, "first", "m")
+    last = await started(client, "last", "m")
+    index, later = user_key(LOCAL.scope, LOCAL.user), 2_000_000_000
+    over = [LOCAL.ref(f"over{n}", "m").member for n in range(2 * MOST_LISTED)]
+    await link.call("ZADD", index, later + 1, last.member, *(arg for member in over for arg in (later, member)))
+    listed = (await client.get("/active")).json()["messages"]
+    assert [m["chat_id"] for m in listed] == ["first", "last"]
 
 
 def test_the_states_a_reader_can_meet_are_the_declared_ones() -> None:
