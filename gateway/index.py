@@ -1,9 +1,9 @@
 """Owns a user's index of messages in flight: what `GET /active` lists and what the bound on them counts.
 
-The index is written beside the log, not with it, so it may name messages that are over, and after a crash in
-between may miss one. Whoever reads it looks at each message's own record and takes the finished ones out. A message
-that is being started has no record yet: its place is kept in a set beside the index, and is void by itself after
-the longest start.
+The index is written beside the log, not with it: whoever ends a message takes it out (`shared.ends`). So it may name
+messages that are over, and after a crash in between may miss one. Whoever reads it looks at each message's own record
+and takes the finished ones out. A message that is being started has no record yet: its place is kept in a set beside
+the index, and is void by itself after the longest start.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class UserIndex:
 
     @staticmethod
     def _key(who: Principal) -> str:
-        # Named by the scope, so that whoever holds a message's ref and record can name it too.
-        return user_key(who.scope, who.user)
+        # Named by the scope alone, so that whoever ends a message can name it by its ref.
+        return user_key(who.scope)
 
     @staticmethod
     def _keys(who: Principal) -> tuple[str, str]:
-        return user_key(who.scope, who.user), starting_key(who.scope, who.user)
+        return user_key(who.scope), starting_key(who.scope)
 
     async def reserve(self, who: Principal, ref: MessageRef, most: int) -> Place:
         """Take a place among `most` for a message that is about to be started, whoever else asks at this moment.

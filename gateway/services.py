@@ -16,6 +16,7 @@ from gateway.pulse import Pulse
 from gateway.settings import GatewaySettings
 from shared.commands import Commands
 from shared.dispatch import Dispatcher
+from shared.ends import Ends
 from shared.feed import Feed
 from shared.log.log import Log
 from shared.log.types import Meta
@@ -64,7 +65,7 @@ async def open_services(settings: GatewaySettings, models: Models) -> AsyncItera
             settings.retention,
             deadline_s=settings.redis_deadline_s,
             replicas=settings.wait_replicas,
-            on_end=feed.ended,
+            on_end=Ends(link, feed).tell,
         )
         dispatcher = Dispatcher(queue_link, deadline_s=settings.redis_deadline_s)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from shared.commands import Commands
 from shared.dispatch import Dispatcher
+from shared.ends import Ends
 from shared.errors import UnsafeRedis
 from shared.feed import Feed
 from shared.log.keys import WAKE, worker_channel
@@ -158,7 +159,7 @@ def _open_log(link: Commands, settings: WorkerSettings) -> Log:
     options: dict[str, Any] = {
         "deadline_s": settings.redis_deadline_s,
         "replicas": settings.wait_replicas,
-        "on_end": Feed(link, keep_s=settings.retain_s).ended,
+        "on_end": Ends(link, Feed(link, keep_s=settings.retain_s)).tell,
         "gather_s": settings.gather_ms / 1000,
     }
     if settings.acks_file:

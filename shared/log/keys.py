@@ -89,14 +89,14 @@ def worker_channel(worker_id: str) -> str:
     return f"{PREFIX}:worker:{worker_id}"
 
 
-def user_key(tenant: str, user: str) -> str:
-    """Return the key of a user's index of running messages."""
-    return f"{PREFIX}:user:{{{quote(tenant)}/{quote(user)}}}:live"
+def user_key(tenant: str) -> str:
+    """Return the key of a user's index of running messages; `tenant` is that of their refs, the user's scope."""
+    return f"{PREFIX}:user:{{{quote(tenant)}}}:live"
 
 
-def starting_key(tenant: str, user: str) -> str:
+def starting_key(tenant: str) -> str:
     """Return the key of the messages that a user is starting just now, in the slot of `user_key`."""
-    return f"{PREFIX}:user:{{{quote(tenant)}/{quote(user)}}}:starting"
+    return f"{PREFIX}:user:{{{quote(tenant)}}}:starting"
 
 
 def ref_of_meta_key(key: str) -> MessageRef:

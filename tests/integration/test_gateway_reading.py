@@ -132,7 +132,7 @@ async def test_active_finds_what_runs_behind_more_that_is_over_than_it_lists(
 ) -> None:
     await started(client, "first", "m")
     last = await started(client, "last", "m")
-    index, later = user_key(LOCAL.scope, LOCAL.user), 2_000_000_000
+    index, later = user_key(LOCAL.scope), 2_000_000_000
     over = [LOCAL.ref(f"over{n}", "m").member for n in range(2 * MOST_LISTED)]
     await link.call("ZADD", index, later + 1, last.member, *(arg for member in over for arg in (later, member)))
     listed = (await client.get("/active")).json()["messages"]

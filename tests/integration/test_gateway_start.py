@@ -288,7 +288,7 @@ async def test_a_refused_or_repeated_start_takes_no_place_under_the_bound(
         assert (await client.post("/chats/c/messages", json=named)).json()["state"] == "aborted"
         for n in range(2):
             assert (await client.post(f"/chats/{n}/messages", json=ASK)).status_code == 202
-        assert await link.call("ZCARD", starting_key(LOCAL.scope, LOCAL.user)) == 0
+        assert await link.call("ZCARD", starting_key(LOCAL.scope)) == 0
         assert (await client.post("/chats/2/messages", json=ASK)).status_code == 429
         # At the bound, too, what was accepted before is found.
         assert (await client.post("/chats/c/messages", json=named)).status_code == 202
@@ -298,7 +298,7 @@ async def test_a_place_that_nobody_gave_back_is_void_after_the_longest_start(
     make_gateway: MakeGateway, link: Link
 ) -> None:
     async with make_gateway(max_running_per_user=1) as gateway, gateway.client() as client:
-        key, left = starting_key(LOCAL.scope, LOCAL.user), LOCAL.ref("x", "left").member
+        key, left = starting_key(LOCAL.scope), LOCAL.ref("x", "left").member
         now = int((await link.call("TIME"))[0])
         await link.call("ZADD", key, now, left)
         assert (await client.post("/chats/c/messages", json=ASK)).status_code == 429

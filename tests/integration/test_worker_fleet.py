@@ -96,6 +96,11 @@ async def test_six_hundred_stops_in_any_state_and_order_leave_nothing_in_flight(
         crowd = Crowd((on_a, on_b))
         done = await asyncio.gather(*(crowd.start(f"done{n}", SHORT) for n in range(100)))
         await ended(kit, done, 60.0)
+
+        async def index_empty() -> bool:
+            return not await a.services.index.count(LOCAL)
+
+        await wait_until(index_empty, what="what has ended taken out of its user's index")
         # More than there are slots: the others stay in the queue.
         rest = await asyncio.gather(*(crowd.start(f"rest{n}", ENDLESS) for n in range(500)))
 

@@ -88,7 +88,7 @@ def test_no_key_of_one_message_is_a_key_of_another_kind(tenant: str, chat: str, 
     for key in keys.whole:
         # One pair of braces, so the hash slot is the chat's; no character that a SCAN pattern knows.
         assert re.fullmatch(r"tr:\{[A-Za-z0-9_=-]+/[A-Za-z0-9_=-]+\}:[A-Za-z0-9_=-]*:[a-z]+", key)
-    for foreign in (keys.stream, keys.active, keys.live, keys.tomb, user_key(tenant, chat), worker_channel("w")):
+    for foreign in (keys.stream, keys.active, keys.live, keys.tomb, user_key(tenant), worker_channel("w")):
         with pytest.raises(InvalidId):
             ref_of_meta_key(foreign)
 
