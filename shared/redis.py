@@ -198,7 +198,9 @@ def connection_pool(url: str) -> ConnectionPool:
         return SentinelConnectionPool(parsed.service, sentinel, **common)  # type: ignore[no-untyped-call]
     host, port = parsed.hosts[0]
     kind = SSLConnection if parsed.tls else Connection
-    return ConnectionPool(connection_class=kind, host=host, port=port, socket_keepalive=True, **common)
+    # redis-py is content with anybody's certificate unless it is told otherwise.
+    told = {"ssl_check_hostname": True} if parsed.tls else {}
+    return ConnectionPool(connection_class=kind, host=host, port=port, socket_keepalive=True, **common, **told)
 
 
 async def check_redis(link: Commands) -> None:
