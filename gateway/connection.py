@@ -144,6 +144,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._watch_end()
 
+    def handle_websocket_upgrade(self) -> None:
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if cycle is None or cycle.response_complete:
+            super().handle_websocket_upgrade()
+        else:  # whatever is still to be written would go between the frames, and no bound would hold it back
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._got_body = False
         super().data_received(data)

@@ -204,6 +204,17 @@ async def test_a_handshake_that_cannot_be_read_is_refused_and_hinders_nothing(
         await wait_until(lambda: not gateway.server.server_state.connections)
 
 
+async def test_a_connection_that_still_owes_an_answer_becomes_no_socket(gateway: LiveGateway) -> None:
+    """The answers to what was asked before would be written between its frames, however few of them are taken."""
+    lines = (b"GET /ws HTTP/1.1", b"host: localhost", b"connection: upgrade", b"upgrade: websocket")
+    key = (b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", b"", b"")
+    ahead = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with suppress(ConnectionError):
+        assert b"101 Switching" not in await raw_exchange(gateway.url, ahead + b"\r\n".join((*lines, *key)))
+    state = gateway.server.server_state
+    await wait_until(lambda: not state.connections and not state.tasks)
+
+
 async def test_a_socket_that_the_server_closed_with_words_on_their_way_is_nobodys_error(
     gateway: LiveGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
