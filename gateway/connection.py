@@ -154,8 +154,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._got_body = False
         super().data_received(data)
-        if self.transport.is_closing():
-            return
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return  # it is a WebSocket's now, perhaps after it has served requests: no timer of theirs may end it
         self._head_bytes = 0 if self._got_body else self._head_bytes + len(data)
         if self._head_bytes > LARGEST_HEAD:
             self.transport.abort()
@@ -163,10 +163,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._have_a_timer()
 
     def _have_a_timer(self) -> None:
-        cycle = cast(RequestResponseCycle | None, self.cycle)  # none of a request that became a WebSocket
         if not self._head_complete:
             self._start_timer()
-        elif self.timeout_keep_alive_task is None and cycle is not None and cycle.response_complete:
+        elif self.timeout_keep_alive_task is None and self.cycle.response_complete:
             # The late end of a body, or an empty line: uvicorn has stopped its own timer for what is no request.
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler

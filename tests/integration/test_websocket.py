@@ -215,6 +215,26 @@ async def test_a_connection_that_still_owes_an_answer_becomes_no_socket(gateway:
     await wait_until(lambda: not state.connections and not state.tasks)
 
 
+async def test_a_connection_that_served_a_request_before_is_as_good_a_socket(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies send the one over connections that they have kept from the other."""
+    monkeypatch.setattr("gateway.server.KEEP_ALIVE_S", 1)
+    async with make_gateway(heartbeat_s=0.1) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(gateway.url).port)
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            lines = (b"GET /ws HTTP/1.1", b"host: localhost", b"connection: upgrade", b"upgrade: websocket")
+            key = (b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", b"", b"")
+            writer.write(b"\r\n".join((*lines, *key)))
+            async with asyncio.timeout(10):
+                for _ in range(3):  # one a second at most: longer than a connection is kept that is idle
+                    await reader.readuntil(b'"ping"}')
+        finally:
+            writer.close()
+
+
 async def test_a_socket_that_the_server_closed_with_words_on_their_way_is_nobodys_error(
     gateway: LiveGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
