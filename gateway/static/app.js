@@ -268,12 +268,12 @@ async function open(id) {
   status.say('busy', 'Reading the chat…');
   $('welcome').hidden = true;
   let found = null;
+  let problem = 'This chat is no longer kept.';
   try {
     found = await readChat(id, chats.get(id)?.last);
   } catch (error) {
-    if (!signal.aborted) status.say('bad', error.code === 'gone' ? 'This chat is no longer kept.' : error.message);
-    if (!signal.aborted) draw();
-    return;
+    if (!['gone', 'not_found'].includes(error.code)) problem = error.message;
+    else if (!signal.aborted) chats.forget(id);
   }
   if (signal.aborted) return;
   talk.turns = found?.turns ?? [];
@@ -281,7 +281,8 @@ async function open(id) {
   draw();
   toBottom();
   const turn = talk.turns.at(-1);
-  if (turn && !isOver(turn.message)) await followTurn(turn, found.cursor);
+  if (!found) status.say('bad', problem);
+  else if (turn && !isOver(turn.message)) await followTurn(turn, found.cursor);
   else status.settle();
 }
 

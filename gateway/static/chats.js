@@ -35,6 +35,13 @@ export class Chats {
     this.#take({ type: 'ended', chat_id: id, message_id: message });
   }
 
+  /** The server has nothing of it. */
+  forget(id) {
+    this.#known.delete(id);
+    this.#keep();
+    this.#listener();
+  }
+
   /** Name a chat that was started without a title, by another client than this page. */
   name(id, title) {
     if (!title) return;

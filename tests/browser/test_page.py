@@ -224,6 +224,21 @@ async def test_text_runs_as_its_script_does_and_wide_tables_scroll(launch: Launc
         await context.close()
 
 
+async def test_a_chat_that_the_server_has_forgotten_is_said_to_be_gone_and_leaves_the_list(
+    launch: Launch, context: BrowserContext
+) -> None:
+    kept = '[{"id": "forgotten", "title": "Of yesterday", "at": 1, "last": "m"}]'
+    await context.add_init_script(f"localStorage['tailrace.chats'] ??= '{kept}'")
+    demo = await Demo.open(context, launch.first)
+    old = demo.page.locator("#chats a", has_text="Of yesterday")
+    await old.click()
+    await demo.wait_state("no longer kept")
+    await old.wait_for(state="detached")
+    await demo.page.reload()
+    await demo.wait_state("no longer kept")
+    assert await old.count() == 0
+
+
 async def test_code_that_grows_stays_where_it_was_scrolled_and_selected(
     launch: Launch, context: BrowserContext
 ) -> None:
