@@ -335,7 +335,8 @@ function wire() {
   $('composer').addEventListener('submit', (event) => (event.preventDefault(), submit()));
   $('prompt').addEventListener('input', fit);
   $('prompt').addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) (event.preventDefault(), submit());
+    const composing = event.isComposing || event.keyCode === 229; // the latter in Safari
+    if (event.key === 'Enter' && !event.shiftKey && !composing) (event.preventDefault(), submit());
   });
   $('stop').addEventListener('click', halt);
   document.addEventListener('keydown', (event) => {

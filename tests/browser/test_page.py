@@ -147,6 +147,18 @@ async def test_it_can_be_used_with_the_keyboard_alone(launch: Launch, context: B
     assert len(spoken.splitlines()) < 12
 
 
+async def test_the_enter_that_ends_a_composition_sends_nothing(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    await demo.page.fill("#prompt", "日本 [[tokens=5 rate=0]]")
+    # Chromium says so with `isComposing`, Safari only with the old code, when the composition is already over
+    for ends in ("isComposing: true", "keyCode: 229"):
+        press = f"new KeyboardEvent('keydown', {{key: 'Enter', bubbles: true, cancelable: true, {ends}}})"
+        await demo.page.evaluate(f"document.querySelector('#prompt').dispatchEvent({press})")
+        assert await demo.page.locator(".turn").count() == 0
+    await demo.page.keyboard.press("Enter")
+    assert await demo.wait_over()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_it_fits_a_phone(launch: Launch, browser: Browser, scheme: Literal["light", "dark"]) -> None:
     context = await browser.new_context(
