@@ -5,8 +5,9 @@ import { follow, socketFetch } from './tailrace.js';
 /** {open: nobody is asked who they are, local: a run on one machine, peers: origins of its gateways}. */
 export const config = await fetch('/static/config.json').then((response) => response.json());
 
-const origins = [location.origin, ...config.peers.filter((peer) => peer !== location.origin)];
-export const peers = origins.slice(1);
+/** The other gateways, which are told apart by their ports: this page may have been opened as localhost. */
+export const peers = config.peers.filter((peer) => new URL(peer).port !== location.port);
+const origins = [location.origin, ...peers];
 
 /** By origin. The feed goes over a WebSocket, and what has no HTTP connection of its own: see `ownConnection`. */
 const sockets = new Map();

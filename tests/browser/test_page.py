@@ -39,6 +39,12 @@ async def test_chats_are_listed_in_a_browser_that_has_never_seen_them(launch: La
         await theirs.close()
 
 
+async def test_opened_as_localhost_it_leads_to_the_other_gateway_too(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first.replace("127.0.0.1", "localhost"))
+    assert (await demo.other_gateway()).startswith(launch.second)
+    assert await demo.page.locator("#other").inner_text() == f"Open on :{launch.second.rpartition(':')[2]} ↗"
+
+
 @pytest.mark.parametrize("missed", ["app.js", "markdown.js", "config.json"])
 async def test_a_page_that_lacks_a_file_waits_for_a_gateway_and_starts(
     launch: Launch, context: BrowserContext, missed: str
