@@ -25,6 +25,7 @@ def make_plan(settings: LaunchSettings, redis_server: str) -> list[list[ChildSpe
         "TAILRACE_LEASE_MS": "3000",
         "TAILRACE_LOCAL_PIDFILE": str(settings.run_dir / "children.json"),
         "TAILRACE_LOCAL_PEERS": ",".join(f"http://{settings.host}:{port}" for port in settings.ports),
+        **_unproxied(settings.host),
     }
     first = [_redis(settings, redis_server, redis_port)]
     if scripted:
@@ -34,6 +35,12 @@ def make_plan(settings: LaunchSettings, redis_server: str) -> list[list[ChildSpe
     ]
     # Gateways go down before the worker does, and both before Redis.
     return [first, [_worker(settings, health_port, common)], gateways]
+
+
+def _unproxied(host: str) -> dict[str, str]:
+    """Return what keeps a proxy, which the user may need for a model elsewhere, out of what stays on this machine."""
+    kept = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(filter(None, [kept, host, "localhost"])))
 
 
 def _models_file(settings: LaunchSettings, model_port: int) -> Path:
