@@ -79,10 +79,11 @@ class ReasoningEnd(_Content, frozen=True, tag="reasoning-end"):
 
 
 class ToolInputStart(_Content, frozen=True, tag="tool-input-start"):
-    """The model starts to write a tool call's input."""
+    """The model starts to write a tool call's input. `provider_metadata`: what it wants back with the call, by whom."""
 
     tool_call_id: str
     tool_name: str
+    provider_metadata: dict[str, Any] | UnsetType = UNSET
 
 
 class ToolInputDelta(_Content, frozen=True, tag="tool-input-delta"):
@@ -98,6 +99,7 @@ class ToolInputAvailable(_Content, frozen=True, tag="tool-input-available"):
     tool_call_id: str
     tool_name: str
     input: Any
+    provider_metadata: dict[str, Any] | UnsetType = UNSET
 
 
 class ToolInputError(_Content, frozen=True, tag="tool-input-error"):

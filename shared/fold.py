@@ -145,6 +145,8 @@ class Fold:
                 return
             part = ToolPart(event.tool_call_id, event.tool_name, "input-streaming")
             self._add(part)
+        if isinstance(event, ev.ToolInputStart | ev.ToolInputAvailable) and event.provider_metadata is not UNSET:
+            part.provider_metadata = event.provider_metadata
         match event:
             case ev.ToolInputDelta(input_text_delta=delta):
                 part.input_text += delta

@@ -45,6 +45,7 @@ class ToolPart(_Part, tag="tool"):
     input: Any = None
     output: Any = None
     error_text: str | None = None
+    provider_metadata: dict[str, Any] | None = None
 
 
 class SourceUrlPart(_Part, tag="source-url"):

@@ -186,7 +186,8 @@ class Grammar:
                     self._start_call(event, out)
             case ev.ToolInputAvailable() | ev.ToolInputError():
                 if not known:
-                    self._start_call(ev.ToolInputStart(call_id, event.tool_name), out)
+                    metadata = event.provider_metadata if isinstance(event, ev.ToolInputAvailable) else UNSET
+                    self._start_call(ev.ToolInputStart(call_id, event.tool_name, metadata), out)
                 self._emit(event, out)
 
     def _start_call(self, event: ev.ToolInputStart, out: list[ev.Event]) -> None:

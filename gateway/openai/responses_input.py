@@ -80,8 +80,7 @@ class InputReader:
             case "message":
                 _message(conversation, item, where)
             case "function_call":
-                function = {"name": _text(item, "name", where), "arguments": _text(item, "arguments", where)}
-                conversation.call({"id": _text(item, "call_id", where), "type": "function", "function": function})
+                conversation.call(_call(item, where))
             case "function_call_output":
                 output = _content(item.get("output"), f"{where}.output")
                 conversation.answer(_text(item, "call_id", where), output)
@@ -132,6 +131,13 @@ def _message(conversation: Conversation, item: Json, where: str) -> None:
         content = "".join(str(part.get("text", "")) for part in content)
     # Every server knows "system"; "developer" is OpenAI's newer name for the same.
     conversation.say("system" if role == "developer" else role, content)
+
+
+def _call(item: Json, where: str) -> Json:
+    function = {"name": _text(item, "name", where), "arguments": _text(item, "arguments", where)}
+    call: Json = {"id": _text(item, "call_id", where), "type": "function", "function": function}
+    extra = item.get("extra_content")
+    return {**call, "extra_content": extra} if isinstance(extra, dict) else call
 
 
 def _content(value: object, where: str) -> str | list[Json]:

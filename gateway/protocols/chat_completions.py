@@ -11,6 +11,9 @@ finish reason would be taken for a whole one; begun anew: see `openai_common`. N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from msgspec import UNSET
 
 from gateway.protocols.base import LastBlock, Wire
 from gateway.protocols.chat_object import Annotation, ChatOptions, chat_reason, chat_usage, cite
@@ -120,7 +123,9 @@ class ChatCompletionsEncoder:
                 return out
             index = self._calls[call_id] = len(self._calls)
             function = {"name": event.tool_name, "arguments": ""}
-            call = {"index": index, "id": call_id, "type": "function", "function": function}
+            call: dict[str, Any] = {"index": index, "id": call_id, "type": "function", "function": function}
+            if isinstance(event, ev.ToolInputStart | ev.ToolInputAvailable) and event.provider_metadata is not UNSET:
+                call["extra_content"] = event.provider_metadata
             out += self._delta(encode_json({"tool_calls": [call]}))
         match event:
             case ev.ToolInputDelta(input_text_delta=text) if call_id in self._calls:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -59,11 +59,12 @@ class FunctionText(Struct, frozen=True):
 
 
 class ChatToolCall(Struct, frozen=True):
-    """A call that the client shall answer."""
+    """A call that the client shall answer. `extra_content`: what the model wants back with it, as Google's sends it."""
 
     id: str
     function: FunctionText
     type: Literal["function"] = "function"
+    extra_content: dict[str, Any] | UnsetType = UNSET
 
 
 class ChatCitation(Struct, frozen=True):
@@ -135,7 +136,11 @@ def chat_reason(reason: str | None, called: bool) -> ChatReason:
 def assistant_message(message: Message, declared: list[str]) -> AssistantMessage:
     """Return the folded message as the assistant's."""
     calls = [
-        ChatToolCall(part.tool_call_id, FunctionText(part.tool_name, part_arguments(part)))
+        ChatToolCall(
+            part.tool_call_id,
+            FunctionText(part.tool_name, part_arguments(part)),
+            extra_content=part.provider_metadata or UNSET,
+        )
         for part in message.parts
         if isinstance(part, ToolPart) and part.tool_name in declared
     ]

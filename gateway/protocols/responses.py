@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from gateway.protocols.base import LastBlock, Wire
 from gateway.protocols.openai_common import (
     RESTARTED,
@@ -171,12 +173,14 @@ class ResponsesEncoder:
 
     # -- items
 
-    def _open(self, kind: Kind, name: str, *, tool: str = "", refusal: bool = False) -> OpenItem | None:
+    def _open(
+        self, kind: Kind, name: str, *, refusal: bool = False, tool: str = "", extra: dict[str, Any] | UnsetType = UNSET
+    ) -> OpenItem | None:
         if self._identity is None:
             return None
         index = len(self._items)
         voice = voice_of(kind, refusal=refusal, summarised=self._identity.options.summarised)
-        item = make_item(kind, voice, self._identity.item_id(kind, index), index, name, tool=tool)
+        item = make_item(kind, voice, self._identity.item_id(kind, index), index, name, tool=tool, extra=extra)
         self._items.append(item)
         self._named[kind, name] = self._last = item
         for event, fields in item.opening():
@@ -238,7 +242,8 @@ class ResponsesEncoder:
         if item is None:
             if event.tool_name not in self._declared:
                 return
-            item = self._open("fc", call_id, tool=event.tool_name)
+            extra = UNSET if isinstance(event, ev.ToolInputError) else event.provider_metadata
+            item = self._open("fc", call_id, tool=event.tool_name, extra=extra)
         if item is None or isinstance(event, ev.ToolInputStart):
             return
         if not item.pieces:

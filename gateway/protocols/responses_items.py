@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from gateway.protocols.responses_object import (
     CallItem,
     Item,
@@ -51,6 +53,7 @@ class OpenItem:
     status: ItemStatus = "in_progress"
     ended: bool = False
     cited: list[UrlCitation] = field(default_factory=list)
+    extra: dict[str, Any] | UnsetType = UNSET
 
     @property
     def closed(self) -> bool:
@@ -76,7 +79,7 @@ class OpenItem:
             case "rs":
                 return ReasoningItem(self.item_id, status, content)
             case "fc":
-                return CallItem(self.item_id, status, self.name, self.tool, text)
+                return CallItem(self.item_id, status, self.name, self.tool, text, self.extra)
 
     def _part(self, text: str) -> OutputText | Refusal | ReasoningText | SummaryText:
         match self.voice:
@@ -135,8 +138,19 @@ def voice_of(kind: Kind, *, refusal: bool, summarised: bool) -> Voice:
     return "reasoning_summary_text" if kind == "rs" and summarised else _VOICES[kind]
 
 
-def make_item(kind: Kind, voice: Voice, item_id: str, index: int, name: str, *, tool: str) -> OpenItem:
-    """Return a new item. `name`: the part's or the call's id in the log; `tool`: the function of a call."""
+def make_item(
+    kind: Kind,
+    voice: Voice,
+    item_id: str,
+    index: int,
+    name: str,
+    *,
+    tool: str = "",
+    extra: dict[str, Any] | UnsetType = UNSET,
+) -> OpenItem:
+    """Return a new item. `name`: the part's or the call's id in the log; `tool`, `extra`: a call's function and
+    `extra_content`.
+    """
     event = f"response.{voice}.delta"
     content = b'"%b":0,' % _INDEXES.get(voice, "content_index").encode() if kind != "fc" else b""
     return OpenItem(
@@ -146,6 +160,7 @@ def make_item(kind: Kind, voice: Voice, item_id: str, index: int, name: str, *, 
         index=index,
         name=name,
         tool=tool,
+        extra=extra,
         head=f'event: {event}\ndata: {{"type":"{event}","sequence_number":'.encode(),
         middle=b',"item_id":%b,"output_index":%d,%b"delta":' % (encode_json(item_id), index, content),
         tail=b',"logprobs":[]}\n\n' if voice == "output_text" else b"}\n\n",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from gateway.protocols.openai_common import failure_code, failure_of, part_arguments
 from shared.events import Failure, Usage
@@ -102,13 +102,14 @@ class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
 
 
 class CallItem(Struct, frozen=True, tag_field="type", tag="function_call"):
-    """A call that the client shall answer."""
+    """A call that the client shall answer. `extra_content`: what the model wants back with it."""
 
     id: str
     status: ItemStatus
     call_id: str
     name: str
     arguments: str
+    extra_content: dict[str, Any] | UnsetType = UNSET
 
 
 Item = MessageItem | ReasoningItem | CallItem
@@ -303,7 +304,8 @@ def _item(
         case ReasoningPart(text=text):
             return ReasoningItem(identity.item_id("rs", index), status, [ReasoningText(text)])
         case ToolPart(tool_name=name) if name in declared:
-            return CallItem(identity.item_id("fc", index), status, part.tool_call_id, name, part_arguments(part))
+            item_id, extra = identity.item_id("fc", index), part.provider_metadata or UNSET
+            return CallItem(item_id, status, part.tool_call_id, name, part_arguments(part), extra)
         case _:
             return None
 

@@ -138,8 +138,11 @@ class UiEncoder:
             self._loose = self._loose or self._steps == 0
         if isinstance(event, ev.Abort | ev.Error):
             self._said.add(type(event).__name__)
+        # Some releases die of a member that they do not know.
         if isinstance(event, ev.TextStart) and event.refusal:
-            event = ev.TextStart(event.id)  # some releases die of a member that they do not know
+            event = ev.TextStart(event.id)
+        if isinstance(event, ev.ToolInputStart):
+            event = ev.ToolInputStart(event.tool_call_id, event.tool_name)
         return self._frame(encode_event(event))
 
     def _start_step(self, event: ev.StartStep) -> list[bytes]:

@@ -66,7 +66,8 @@ def _tool(part: Chunk, named: Chunk) -> list[Chunk]:
     call_id = part.get("toolCallId")
     if not isinstance(call_id, str) or not isinstance(named["toolName"], str):
         return []
-    call = {"toolCallId": call_id, **named}
+    extra = part.get("callProviderMetadata")
+    call = {"toolCallId": call_id, **named, **({"providerMetadata": extra} if isinstance(extra, dict) else {})}
     match part.get("state"):
         case "output-available":
             done = {"type": "tool-output-available", "toolCallId": call_id, "output": part.get("output")}

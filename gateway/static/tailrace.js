@@ -261,7 +261,7 @@ export class Fold {
     Object.assign(part, step === 'delta' ? { text: part.text + delta } : { state: 'done' });
   }
 
-  #tool({ type, toolCallId, toolName, inputTextDelta, input, output, errorText }) {
+  #tool({ type, toolCallId, toolName, inputTextDelta, input, output, errorText, providerMetadata }) {
     const [{ parts }, [, side, step]] = [this.message, type.split('-')];
     const old = this.#last('tool', 'tool_call_id', toolCallId);
     if (!old && toolName === undefined) return;
@@ -269,7 +269,8 @@ export class Fold {
     const part = old ?? { type: 'tool', tool_call_id: toolCallId, tool_name: toolName, state: 'input-streaming' };
     if (step === 'delta') part.input_text = (part.input_text ?? '') + inputTextDelta;
     else if (step !== 'start') Object.assign(part, { state: `${side}-${step}`, error_text: errorText, ...made });
-    parts.splice(old ? parts.indexOf(old) : parts.length, 1, lean(part));
+    const mark = /^tool-input-[sa]/.test(type) && providerMetadata && { provider_metadata: providerMetadata };
+    parts.splice(old ? parts.indexOf(old) : parts.length, 1, lean({ ...part, ...mark }));
   }
 
   #data(name, { id, data = null }) {
@@ -286,6 +287,7 @@ const TEXTS = { // what events of these types must say; one that does not is ign
 }; // prettier-ignore
 const fits = (event) =>
   Object.entries(TEXTS).every(([name, types]) => !types.test(event.type) || typeof event[name] === 'string') &&
+  (!/^tool-input-[sa]/.test(event.type) || isObject(event.providerMetadata ?? {})) &&
   (event.type !== 'end' || ['done', 'failed', 'aborted'].includes(event.state));
 const NO_USAGE = { input_tokens: 0, output_tokens: 0, total_tokens: 0, reasoning_tokens: 0, cached_tokens: 0 };
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);

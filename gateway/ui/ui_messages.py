@@ -57,6 +57,7 @@ def final_to_chat_messages(final: Message) -> list[ChatMessage]:
                 parts.append({
                     "type": "dynamic-tool", "toolName": part.tool_name, "toolCallId": part.tool_call_id,
                     "state": part.state, "input": part.input, "output": part.output, "errorText": part.error_text,
+                    "callProviderMetadata": part.provider_metadata,
                 })  # fmt: skip
             case _:
                 pass
@@ -131,18 +132,20 @@ def _block(parts: Sequence[Part]) -> list[ChatMessage]:
     if not calls:
         return [{"role": "assistant", "content": text}] if text else []
     message: ChatMessage = {"role": "assistant", "content": text or None}
-    message["tool_calls"] = [
-        {
-            "id": str(part.get("toolCallId") or ""),
-            "type": "function",
-            "function": {"name": tool_name(part), "arguments": _arguments(part.get("input"))},
-        }
-        for part in calls
-    ]
+    message["tool_calls"] = [_call(part) for part in calls]
     results = [
         {"role": "tool", "tool_call_id": str(part.get("toolCallId") or ""), "content": _result(part)} for part in calls
     ]
     return [message, *results]
+
+
+def _call(part: Part) -> Part:
+    function = {"name": tool_name(part), "arguments": _arguments(part.get("input"))}
+    call: Part = {"id": str(part.get("toolCallId") or ""), "type": "function", "function": function}
+    # Google's models want theirs back. Whatever else a client keeps there, no Chat Completions API has a word for.
+    extra = part.get("callProviderMetadata")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return {**call, "extra_content": {"google": google}} if isinstance(google, dict) else call
 
 
 def _arguments(value: object) -> str:

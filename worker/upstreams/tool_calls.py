@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
+from msgspec import UNSET, UnsetType, structs
 
 from shared import events as ev
 
@@ -17,6 +18,8 @@ class _Call:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     told: bool = False
+    extra: dict[str, Any] | UnsetType = UNSET
+    """What the model wants back with the call (Google's signature of its thoughts)."""
 
     @property
     def whole(self) -> bool:
@@ -36,13 +39,16 @@ class _Piece:
 
     name: str
     arguments: str
+    extra: dict[str, Any] | UnsetType
 
     @classmethod
-    def of(cls, function: dict[str, Any]) -> _Piece:
+    def of(cls, delta: dict[str, Any]) -> _Piece:
+        given, extra = delta.get("function"), delta.get("extra_content")
+        function = given if isinstance(given, dict) else {}
         arguments = function.get("arguments")
         if isinstance(arguments, dict):  # sent as an object instead of its JSON text
             arguments = msgspec.json.encode(arguments).decode()
-        return cls(_text(function.get("name")), _text(arguments))
+        return cls(_text(function.get("name")), _text(arguments), extra if _is_by_provider(extra) else UNSET)
 
 
 def _is_another(known: _Call, call_id: str, piece: _Piece) -> bool:
@@ -72,8 +78,7 @@ class ToolCalls:
             return out
         for position, delta in enumerate(deltas):
             if isinstance(delta, dict):
-                function = delta.get("function")
-                piece = _Piece.of(function if isinstance(function, dict) else {})
+                piece = _Piece.of(delta)
                 self._extend(self._find(delta, position, piece), piece, out)
         return out
 
@@ -105,18 +110,21 @@ class ToolCalls:
         text = piece.arguments
         if text:
             call.arguments.append(text)
+        if piece.extra is not UNSET:
+            call.extra = piece.extra
         if not call.told and (call.name or piece.name):
             # An id or name that comes again is the same one, never a continuation.
             call.name = call.name or piece.name
             call.told = True
-            out.append(ev.ToolInputStart(call.call_id, call.name))
+            out.append(ev.ToolInputStart(call.call_id, call.name, call.extra))
             text = "".join(call.arguments)
         if call.told and text:
             out.append(ev.ToolInputDelta(call.call_id, text))
 
     @staticmethod
     def _result(call: _Call) -> ev.Event:
-        return tool_input(call.call_id, call.name, "".join(call.arguments))
+        told = tool_input(call.call_id, call.name, "".join(call.arguments))
+        return structs.replace(told, provider_metadata=call.extra) if isinstance(told, ev.ToolInputAvailable) else told
 
 
 def tool_input(call_id: str, name: str, text: str) -> ev.ToolInputAvailable | ev.ToolInputError:
@@ -128,6 +136,11 @@ def tool_input(call_id: str, name: str, text: str) -> ev.ToolInputAvailable | ev
     if ev.too_deep(f"[{text}]".encode("utf-8", "replace")):  # it will be one level deeper, too
         return ev.ToolInputError(call_id, name, text, "The model wrote tool input that is nested too deeply.")
     return ev.ToolInputAvailable(call_id, name, given)
+
+
+def _is_by_provider(extra: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it has the form in which every client can keep it: an object for each provider."""
+    return isinstance(extra, dict) and bool(extra) and all(isinstance(value, dict) for value in extra.values())
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from shared import events as ev
 from shared.ids import MessageRef
+from shared.jobs import decode_request
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.integration.openai.conftest import Take
@@ -78,6 +79,44 @@ async def test_who_has_void_text_is_told_and_a_repetition_gets_the_fresh_attempt
     whole = await ask(client_of_gateway, extra_headers=KEYED)
     assert text_of([chunk async for chunk in whole]) == "Fresh text."
     assert gateway.services.metrics.starts.labels("created")._value.get() == 1
+
+
+async def test_what_a_model_wants_back_with_a_call_reaches_the_client_and_a_chain(
+    client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log
+) -> None:
+    """Google's models refuse a conversation in which the signature of a call is missing."""
+    signed = {"google": {"thought_signature": "CiQB"}}
+    call: list[ev.Event] = [ev.ToolInputStart("c1", "f", signed), ev.ToolInputAvailable("c1", "f", {}, signed)]
+    tools: Any = [{"type": "function", "function": {"name": "f"}}]
+    stream = await ask(client_of_gateway, tools=tools, extra_headers=KEYED)
+    live = Collector(stream)
+    worker = await take(stream.response.headers["x-response-id"])
+    await worker.write(ev.Start("m"), ev.StartStep(), *call)
+    await worker.end()
+    deltas = [choice.delta.tool_calls for chunk in (await live.over()).events for choice in chunk.choices]
+    [first] = next(calls for calls in deltas if calls)
+    assert first.to_dict()["extra_content"] == signed
+    whole = await ask(client_of_gateway, tools=tools, extra_headers=KEYED, stream=False)
+    assert whole.choices[0].message.tool_calls[0].to_dict()["extra_content"] == signed
+
+    asked: dict[str, Any] = {"model": "scripted", "tools": [{"type": "function", "name": "f"}], "background": True}
+    response = await client_of_gateway.responses.create(input=ASK, **asked)
+    worker = await take(response.id)
+    await worker.write(ev.Start("m"), ev.StartStep(), *call)
+    await worker.end()
+    output: Any = [{"type": "function_call_output", "call_id": "c1", "output": "sun"}]
+    [item] = (await client_of_gateway.responses.retrieve(response.id)).output
+    events: Any = [event async for event in await client_of_gateway.responses.retrieve(response.id, stream=True)]
+    assert events[-1].response.output == [item]
+    first = {"role": "user", "content": ASK}
+    for following in (
+        {"input": output, "previous_response_id": response.id},
+        {"input": [first, item.to_dict(), *output]},
+        {"input": [first, {"type": "item_reference", "id": item.id}, *output]},
+    ):
+        worker = await take((await client_of_gateway.responses.create(**following, **asked)).id)
+        request = decode_request(await log.request(worker.ref) or b"")
+        assert request.messages[1]["tool_calls"][0]["extra_content"] == signed
 
 
 async def test_a_completion_can_be_resumed_on_the_native_wire(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.protocols.ui_parts import rebuild
 from gateway.ui.ui_messages import UiMessage, final_to_chat_messages, to_chat_messages
+from shared import events as ev
 from shared.errors import InvalidRequest
-from shared.fold import fold
+from shared.fold import Fold, fold
 from tests.protocols.rendering import read_log
 from tests.support.events import JSON
 
@@ -111,6 +112,28 @@ PART = st.dictionaries(
                      "output-available", "output-error", "input-available", "input-streaming"]) | JSON,
     max_size=6,
 )  # fmt: skip
+
+
+SIGNED = {"google": {"thought_signature": "CiQB"}}
+
+
+def test_what_a_model_wants_back_with_a_call_is_given_back() -> None:
+    for metadata, back in (
+        (SIGNED, SIGNED),
+        ({**SIGNED, "openai": {"itemId": "fc_1"}}, SIGNED),
+        ({"openai": {}}, None),
+    ):
+        answered = tool("output-available", output="sun", callProviderMetadata=metadata)
+        assert assistant(answered)[0]["tool_calls"][0].get("extra_content") == back
+    final = fold(entry.event for entry in read_log("tool_signed"))
+    final = Fold(final).extend([ev.ToolOutputAvailable("call_1", "sun")])
+    assert final_to_chat_messages(final)[0]["tool_calls"][0]["extra_content"] == SIGNED
+
+
+@pytest.mark.parametrize("state", ["input-available", "output-available"])
+def test_a_rebuilt_call_has_it_too(state: str) -> None:
+    first = rebuild([tool(state, output="sun", callProviderMetadata=SIGNED)])[0]
+    assert first["providerMetadata"] == SIGNED
 
 
 @given(st.lists(PART, max_size=5), st.sampled_from(["user", "assistant", "system"]))

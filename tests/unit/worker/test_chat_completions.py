@@ -234,6 +234,18 @@ async def test_a_piece_under_an_index_that_named_no_call_goes_on_with_the_last_o
     assert [(call.tool_call_id, call.input) for call in calls] == [("c0", {"a": 1}), ("c1", {"b": 2})]
 
 
+async def test_what_a_model_wants_back_with_a_call_is_kept_with_it(caller: Caller) -> None:
+    """Google's models refuse a conversation in which the signature of a call is missing."""
+    signed = {"google": {"thought_signature": "CiQB"}}
+    calls = [tool(0, "c0", "f", "{}", extra_content=signed), tool(1, "c1", "f", "{}", extra_content={"google": "odd"})]
+    async with raw_server(whole(chunk({"tool_calls": calls}), STOP, DONE)) as server:
+        events = await caller.call(caller.upstream(server.url))
+    assert [event for event in events if isinstance(event, ev.ToolInputStart)] == [
+        ev.ToolInputStart("c0", "f", signed), ev.ToolInputStart("c1", "f"),
+    ]  # fmt: skip
+    assert events[-3:-1] == [ev.ToolInputAvailable("c0", "f", {}, signed), ev.ToolInputAvailable("c1", "f", {})]
+
+
 async def test_a_name_that_comes_with_every_piece_is_one_call(caller: Caller) -> None:
     pieces = [tool(0, None, "f", text) for text in ('{"a"', ":1}", "")]
     async with raw_server(whole(*(chunk({"tool_calls": [piece]}) for piece in pieces), STOP, DONE)) as server:
