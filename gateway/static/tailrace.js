@@ -151,10 +151,8 @@ export function resumableFetch({ fetch = globalThis.fetch, streamUrl = chatStrea
       [last, event.last] = [number, event.data === '[DONE]'];
     };
     const events = lasting(open, decode, { ...options, signal: over.signal });
-    const pull = async (body) => {
-      const { done, value } = await events.next();
-      return done ? body.close() : body.enqueue(new TextEncoder().encode(value.raw));
-    };
+    const pass = (body, { done, value }) => (done ? body.close() : body.enqueue(new TextEncoder().encode(value.raw)));
+    const pull = async (body) => pass(body, await events.next());
     return new Response(new ReadableStream({ pull, cancel: () => over.abort() }), first);
   };
 }
@@ -182,8 +180,8 @@ export function socketFetch(url, { protocols, ticket } = {}) {
         for (const take of streams.values()) take({ type: 'closed', error });
       };
       ws.onopen = () => resolve({ ws, drop });
-      const final = ({ code, reason }) => /^44/.test(code) && !(ticket && reason === 'credential_expired');
-      ws.onclose = (end) => drop(final(end) ? refused(end.code, end.reason) : new Error(`closed: ${end.code}`));
+      const lives = ({ code, reason }) => !/^44/.test(code) || (ticket && reason === 'credential_expired');
+      ws.onclose = (end) => drop(lives(end) ? new Error(`closed: ${end.code}`) : refused(end.code, end.reason));
       const hear = (said) => streams.forEach((take, sub) => (sub === said.sub || said.type === 'ping') && take(said));
       ws.onmessage = ({ data }) => hear(JSON.parse(data));
       signal.addEventListener('abort', () => ws.readyState === 0 && drop(signal.reason));
@@ -256,9 +254,8 @@ export class Fold {
   #text({ type: kind, id, delta, refusal }) {
     const [[type, step], mark] = [kind.split('-'), kind === 'text-start' && refusal === true && { refusal }];
     if (step === 'start') return this.message.parts.push({ type, id, text: '', state: 'streaming', ...mark });
-    const part = this.#last(type, 'id', id);
-    if (part?.state !== 'streaming') return;
-    Object.assign(part, step === 'delta' ? { text: part.text + delta } : { state: 'done' });
+    const old = this.#last(type, 'id', id);
+    if (old?.state === 'streaming') Object.assign(old, step === 'end' ? { state: 'done' } : { text: old.text + delta });
   }
 
   #tool({ type, toolCallId, toolName, inputTextDelta, input, output, errorText, providerMetadata }) {
