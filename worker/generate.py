@@ -247,6 +247,7 @@ class Generation:
             case None:
                 return None
             case UpstreamError():
+                log.info("upstream failed", extra={**self.fields, **error.for_log})
                 return ev.Failure(error.code, str(error), error.upstream_code)
             case AgentFailed():
                 return failure("agent_error", str(error))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class UpstreamError(Exception):
     """Raised by an upstream that cannot go on. `code` is one of `GENERATION_CODES`; the text is fit for viewers.
 
-    upstream_code: as `Failure` has it; fit for viewers too.
+    upstream_code: as `Failure` has it; fit for viewers too. cause: what broke at the bottom, for logs alone.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class UpstreamError(Exception):
         status: int | None = None,
         retry_after_s: float | None = None,
         upstream_code: str | None = None,
+        cause: str = "",
     ) -> None:
         super().__init__(message or GENERATION_CODES[code])
         self.code = code
@@ -40,6 +41,12 @@ class UpstreamError(Exception):
         self.retryable = retryable
         self.status = status
         self.retry_after_s = retry_after_s
+        self.cause = cause
+
+    @property
+    def for_log(self) -> dict[str, object]:
+        """What a log says of it; its text may quote the request, so that is not among it."""
+        return {"code": self.code, "status": self.status, "cause": self.cause}
 
 
 @dataclass(slots=True)

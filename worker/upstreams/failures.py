@@ -66,8 +66,16 @@ def from_sdk(error: Exception, now: float) -> UpstreamError:
         return from_status(error.status_code, error.body, error.response.headers, now)
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError | OSError):
         # Time-outs included: the only one set is that of connecting, and a refused connection comes as one too.
-        return UpstreamError("upstream_interrupted", "The connection to the model failed or broke.", retryable=True)
-    return UpstreamError("upstream_error")
+        text = "The connection to the model failed or broke."
+        return UpstreamError("upstream_interrupted", text, retryable=True, cause=_bottom(error))
+    return UpstreamError("upstream_error", cause=_bottom(error))
+
+
+def _bottom(error: BaseException) -> str:
+    """Return what an exception came from: its type, and the words of it that are the system's own."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return f"{type(error).__name__}: {error}"[:200] if isinstance(error, OSError) else type(error).__name__
 
 
 def from_event(error: object) -> UpstreamError:

@@ -40,6 +40,6 @@ async def with_retries(
             wait = pause * random.uniform(0.5, 1.0) if error.retry_after_s is None else error.retry_after_s
             if sink.begun or not error.retryable or failures == budget.times or loop.time() + wait > end:
                 raise
-            log.info("upstream call repeated", extra={**fields, "code": error.code, "status": error.status})
+            log.info("upstream call repeated", extra={**fields, **error.for_log})
         await asyncio.sleep(wait)
         pause = min(pause * 2, budget.longest_pause_s)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import openai
 import pytest
 
 from shared import events as ev
@@ -18,6 +20,7 @@ from shared.log.log import Log
 from shared.log.types import Entry
 from shared.models import ModelSpec
 from tests.support.log import claim, created, marker, seen
+from tests.support.ports import free_port
 from tests.support.wait import wait_until
 from worker.generate import Cause, Deadlines, Generation, Parts
 from worker.lease import Lease
@@ -27,6 +30,7 @@ from worker.recovery import Plan
 from worker.sender import WriterLimits
 from worker.upstreams.agent import Agent
 from worker.upstreams.base import AgentContext
+from worker.upstreams.failures import failing_as_upstream
 from worker.writer import Writer
 
 LEASE_MS = 60_000
@@ -131,6 +135,28 @@ async def test_a_tool_that_an_agent_runs_may_be_silent(
         done.set()
     await asyncio.wait_for(running, 5)
     assert (await seen(log, ref)).state == outcome
+
+
+async def test_the_log_says_why_a_model_could_not_be_reached(
+    log: Log, link: Link, ref: MessageRef, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def upstream(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        nowhere = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{free_port()}/v1", api_key="k", max_retries=0)
+        with failing_as_upstream():
+            await nowhere.chat.completions.create(model="m", messages=[{"role": "user", "content": "the prompt"}])
+        yield ev.TextDelta("", "never")
+
+    await (await generation(log, link, ref, upstream)).run()
+    [line] = [vars(record) for record in caplog.records if record.message == "upstream failed"]
+    assert (line["code"], line["status"]) == ("upstream_interrupted", None)
+    assert line["cause"].startswith("ConnectionRefusedError: ")
+    assert "the prompt" not in caplog.text
+    end = (await log.read_all(ref))[-1].event
+    assert isinstance(end, ev.End)
+    # viewers are not told where the model is
+    assert end.error == ev.Failure("upstream_interrupted", "The connection to the model failed or broke.")
 
 
 @pytest.mark.parametrize(("cause", "attempts"), [("drain", 0), ("cut_off", 1)])
