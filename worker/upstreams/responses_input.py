@@ -14,12 +14,15 @@ _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_out
 def responses_body(request: GenerationRequest) -> dict[str, Any]:
     """Return the body: messages as input items, parameters under their Responses names, unknown ones as they are.
 
-    In this API a function is strict unless it says otherwise, in Chat Completions only if it says so: a request that
-    did not come in this API's form follows the rule of Chat Completions.
+    In this API a function is strict, and an answer is kept, unless it says otherwise; in Chat Completions only if it
+    says so. A request that did not come in this API's form follows the rule of Chat Completions.
     """
-    strict = {} if request.wire == "responses" else {"strict": False}
+    ours = request.wire == "responses"
+    strict = {} if ours else {"strict": False}
     nested: dict[str, dict[str, Any]] = {}  # what is one parameter there, and here a field of another
     body: dict[str, Any] = {"input": [item for message in request.messages for item in _items(message)]}
+    if not ours or request.options.get("store") is False:
+        body["store"] = False
     for name, value in request.params.items():
         match name:
             case _ if name in _OURS:

@@ -332,6 +332,7 @@ def test_a_chat_request_in_the_form_of_responses() -> None:
         },
     )
     assert responses_body(request) == {
+        "store": False,
         "input": [
             {"role": "system", "content": "be brief"},
             {
@@ -366,6 +367,7 @@ def test_what_both_apis_have_under_other_names_is_translated() -> None:
     }
     assert responses_body(GenerationRequest("m", [], params)) == {
         "input": [],
+        "store": False,
         "text": {"format": {"type": "json_object"}, "verbosity": "low"},
         "reasoning": {"summary": "auto", "effort": "low"},
         "tools": [{"type": "function", "name": "f", "strict": True}],
@@ -397,6 +399,25 @@ def test_parts_of_every_kind_are_translated() -> None:
         {"type": "function_call_output", "call_id": "c2", "output": "a"},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
     ]
+
+
+@pytest.mark.parametrize(
+    ("wire", "options", "stored"),
+    [
+        ("responses", {}, True), ("responses", {"store": False}, False), ("chat_completions", {}, False),
+        ("native", {}, False), ("ui", {}, False),
+    ],
+)  # fmt: skip
+async def test_the_model_keeps_an_answer_only_for_who_would_have_had_it_kept(
+    caller: Caller, wire: str, options: dict[str, Any], stored: bool
+) -> None:
+    request = GenerationRequest("m", [{"role": "user", "content": "hi"}], wire=wire, options=options)
+    async with raw_server([HEAD, CREATED, text("x", 1), COMPLETED]) as server:
+        await caller.upstream(server.url, kind="responses")(request, caller.make_context(), Kept())
+        # In the background there is no other way to attach to it again.
+        upstream = caller.upstream(server.url, kind="responses", background=True)
+        await upstream(request, caller.make_context(), Kept())
+    assert [body.get("store", True) for body in server.bodies] == [stored, True]
 
 
 @pytest.mark.parametrize(("wire", "strict"), [("chat_completions", {"strict": False}), ("responses", {})])
