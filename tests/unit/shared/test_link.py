@@ -231,7 +231,9 @@ async def test_a_wait_that_finds_its_master_demoted_is_unavailable_and_the_write
                 assert client.get("a") == b"1"
 
 
-async def test_a_wait_that_loses_its_connection_is_unavailable_for_another_one_has_not_written(start_redis: Start) -> None:
+async def test_a_wait_that_loses_its_connection_is_unavailable_for_another_one_has_not_written(
+    start_redis: Start,
+) -> None:
     old, new = start_redis(), start_redis()
     masters = [old.url]
 
