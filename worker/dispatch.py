@@ -35,8 +35,8 @@ JOB_TIMEOUT_S = 10
 _AT_A_TIME = 64
 _END_JOBS_S = 2.0
 _POLL_WITHIN_S = 15.0
-"""After this a poll has failed. arq's client waits for a Redis that answers nothing as often as it tries again, for minutes
-in all, and whoever judges us by our polls takes us for hung."""
+"""After this a poll has failed. arq's client waits for a Redis that answers nothing as often as it tries again, for
+minutes in all, and whoever judges us by our polls takes us for hung."""
 _CANCEL_HELD_MS = 5_000
 """How long we hold a run to cancel: longer than `CancelsRuns.cancel_run` takes. If we die, others get it then."""
 
