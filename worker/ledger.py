@@ -98,10 +98,10 @@ class Ledger:
     def check_room(self, event: ev.Event) -> None:
         """Raise `OutputLimit` if the message may not grow by `event`. Ask before the grammar sees it.
 
-        Raise `TypeError` for what has no JSON form, or too deep a one. An event that is not a delta is encoded an
-        extra time for this: there are few of them, and one may be as large as an agent likes.
+        Raise `TypeError` for what is no event that can be read, has no JSON form, or too deep a one. An event that is
+        not a delta is encoded an extra time for this: there are few of them, and one may be as large as an agent likes.
         """
-        size = _size(_text(event)) if isinstance(event, Delta) else len(_encode_checked(event))
+        size = _size(_checked_text(event)) if isinstance(event, Delta) else len(_encode_checked(event))
         if (
             self._encoded_bytes + self.waiting_bytes + size > self._max_bytes
             or self._marker_seq + len(self._own) + len(self._waiting) > self._max_entries
@@ -248,13 +248,25 @@ def encode(event: ev.Event) -> bytes:
 
 
 def _encode_checked(event: ev.Event) -> bytes:
+    if not isinstance(event, ev.Event):
+        raise TypeError(f"an answer is made of events, and {type(event).__name__} is none")
     try:
         raw = encode(event)
     except RecursionError:
         raw = b""
     if not raw or ev.too_deep(raw):
         raise TypeError(f"an event may be nested {ev.DEEPEST} levels deep")
+    # An agent may have given it values of any type; then it would be of an unknown kind to whoever reads it.
+    if type(ev.decode_event(raw)) is not type(event):
+        raise TypeError(f"a field of {type(event).__name__} is not of its type")
     return raw
+
+
+def _checked_text(delta: Delta) -> str:
+    given: tuple[object, ...] = part_and_text(delta)
+    if not all(isinstance(value, str) for value in given):
+        raise TypeError(f"a field of {type(delta).__name__} is not of its type")
+    return _text(delta)
 
 
 def _scrubbed(event: ev.Event) -> ev.Event:

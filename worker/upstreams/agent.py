@@ -19,11 +19,14 @@ class Agent:
     function: AgentFunction
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
-        """Give the sink what the agent yields; raise what it raises."""
-        async with aclosing(self.function(request, context)) as events:
-            async for event in events:
-                if sink.take((event,)):
-                    await sink.room()
+        """Give the sink what the agent yields; raise what it raises, but nothing that would end the process."""
+        try:
+            async with aclosing(self.function(request, context)) as events:
+                async for event in events:
+                    if sink.take((event,)):
+                        await sink.room()
+        except SystemExit as error:  # of a tool that is a program, say: the other answers are not its business
+            raise RuntimeError("the agent called for the end of the process") from error
 
 
 def load_agent(path: str) -> Agent:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import uuid4
 
+from msgspec import UnsetType
+from msgspec.structs import astuple
+
 from shared.errors import GENERATION_CODES
 from shared.events import Event, Usage
 from shared.ids import MessageRef, quote
@@ -88,7 +91,9 @@ class AgentContext:
         return self.client()
 
     def add_usage(self, usage: Usage) -> None:
-        """Count the tokens of one model call towards the message."""
+        """Count the tokens of one model call towards the message; raise `TypeError` for any but whole numbers."""
+        if not all(isinstance(count, int | UnsetType) for count in astuple(usage)):  # an estimate: no reader takes it
+            raise TypeError("tokens are counted in whole numbers")
         self.report(usage)
 
 

@@ -18,6 +18,7 @@ from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Entry
+from shared.message import decode_message
 from shared.models import ModelSpec
 from tests.support.log import claim, created, marker, seen
 from tests.support.ports import free_port
@@ -168,3 +169,49 @@ async def test_only_a_drain_gives_the_attempt_back(
     assert await attempt.run() == "released"
     meta = await seen(log, ref)
     assert (meta.state, meta.attempts) == ("queued", attempts)
+
+
+async def _says(what: Any) -> AsyncGenerator[Any, None]:
+    yield ev.TextDelta("", "so far")
+    if isinstance(what, BaseException):
+        raise what
+    yield what
+    yield ev.TextDelta("", " and on")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a text",
+        None,
+        {"type": "text-delta", "delta": "x"},
+        ev.TextDelta("", 5),  # type: ignore[arg-type]
+        ev.TextDelta(5, "x"),  # type: ignore[arg-type]
+        ev.SourceUrl("s", None),  # type: ignore[arg-type]
+        ev.ToolInputAvailable("c", None, {}),  # type: ignore[arg-type]
+        ev.Usage(12.5, 1, 13.5),  # type: ignore[arg-type]
+        SystemExit(0),
+    ],
+    ids=repr,
+)
+async def test_what_no_agent_may_say_ends_its_answer_and_nothing_else(
+    log: Log, link: Link, ref: MessageRef, what: Any
+) -> None:
+    """Not silently without it; not with entries that nobody can read; and not the process, as `sys.exit` would."""
+
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Any, None]:
+        if isinstance(what, ev.Usage):
+            context.add_usage(what)
+        async for event in _says(what):
+            yield event
+
+    attempt = await generation(log, link, ref, agent)
+    assert await asyncio.wait_for(attempt.run(), 5) == "failed"
+    events = [entry.event for entry in await log.read_all(ref)]
+    assert not [event for event in events if isinstance(event, ev.Unknown)]
+    assert isinstance(events[-1], ev.End)
+    assert events[-1].error is not None
+    assert events[-1].error.code == "agent_error"
+    final = await log.final(ref)
+    assert final is not None
+    assert decode_message(final).state == "failed"
