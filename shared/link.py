@@ -82,6 +82,12 @@ def heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+SHORTEST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+"""Between two tries to connect; it grows until a connection has stood for `STEADY_S`."""
+STEADY_S = 1.0
+"""A connection that ends sooner is like none: an address that leads to a demoted primary (a managed service's, for some
+seconds after a failover) takes every connection and refuses every write, of all that wait for it."""
 ASKING = pack(("ASKING",))
 PING = pack(("PING",))
 PING_EVERY_S = 5.0
@@ -270,29 +276,36 @@ class Link:
         return await pipeline.call(packed, pipeline.time() + self._patience_s(left_s))
 
     async def _keep(self) -> None:
-        pause = 0.05
+        pause, time = SHORTEST_PAUSE_S, asyncio.get_running_loop().time
         while True:
             heed_cancellation()  # `resolve` may ask Sentinel, through redis-py
+            up_at = float("inf")
             try:
                 pipeline = await self._connect()
+                up_at = time()
+                await self._stand(pipeline)
             except Exception as error:  # the boundary of the task: whatever is wrong there now, it is tried again
                 log.warning("redis link down", extra={"link": self._name, "reason": repr(error)})
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, 1.0)
+            if time() - up_at >= STEADY_S:
+                pause = SHORTEST_PAUSE_S
                 continue
-            pause = 0.05
-            self._pipeline = pipeline
-            self.stats.connects += 1
-            self._up.set()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _stand(self, pipeline: Pipeline) -> None:
+        """Be up for as long as the connection lasts."""
+        self._pipeline = pipeline
+        self.stats.connects += 1
+        self._up.set()
+        try:
             if self._on_up is not None:
                 self._on_up()
-            try:
-                await self._until_lost(pipeline)
-            finally:
-                self._up.clear()
-                self._pipeline = None
-                pipeline.abort()
-                self.stats.losses += 1
+            await self._until_lost(pipeline)
+        finally:
+            self._up.clear()
+            self._pipeline = None
+            pipeline.abort()
+            self.stats.losses += 1
 
     async def _until_lost(self, pipeline: Pipeline) -> None:
         """Return once the connection has ended; a half-open one that only brings pushes is found by asking it."""

@@ -343,6 +343,20 @@ async def test_a_link_outlives_what_is_no_cluster_at_its_address(redis_url: str)
     assert asked[2:] == [place]
 
 
+async def test_an_address_that_leads_to_a_demoted_primary_is_not_stormed(start_redis: Start, open_link: Open) -> None:
+    """A managed service's name does so for some seconds after a failover."""
+    server = start_redis()
+    link = await open_link(server.url)
+    with server.admin() as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        calls = (link.call("SET", f"k{n}", "v", deadline_s=2.0) for n in range(50))
+        assert {type(said) for said in await asyncio.gather(*calls, return_exceptions=True)} == {Unavailable}
+        assert 3 <= link.stats.connects <= 15
+        waiting = asyncio.create_task(link.call("SET", "k", "v"))
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        assert await waiting == b"OK"
+
+
 async def test_subscriptions_are_made_again_by_on_up(redis_url: str, link: Link) -> None:
     pushes: list[list[Any]] = []
     ups: list[int] = []
