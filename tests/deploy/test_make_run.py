@@ -163,7 +163,7 @@ async def test_another_model_is_used_where_one_is_named(tmp_path: Path) -> None:
 
 async def test_a_proxy_for_the_world_outside_does_not_stand_between_its_processes(tmp_path: Path) -> None:
     port, nowhere = free_pair(), f"http://127.0.0.1:{free_port()}"
-    proxies = {name: nowhere for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")}
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), nowhere)
     env = environment(tmp_path, NO_PROXY="intranet.example", **proxies)
     async with running(command(port), env=env, cwd=ROOT) as program:
         await program.wait_line("Tailrace is ready", within_s=READY_WITHIN_S)
