@@ -93,6 +93,13 @@ class Generation:
         self._inlet = Inlet(self.own.ref.message_id, self._plan, writer, self._parts.metrics)
         self.context = context
 
+    def let_go(self) -> None:
+        """Forget both, once nobody uses the attempt any more: they know it, and a circle waits for the collector.
+
+        With it would the log, of hundreds of messages: bytes are not what the collector counts.
+        """
+        del self.writer, self.context, self._inlet
+
     @property
     def fields(self) -> dict[str, object]:
         """What every log line about this attempt says."""

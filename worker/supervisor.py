@@ -120,7 +120,7 @@ class Supervisor:
             log.info("attempt over", extra={**generation.fields, "outcome": outcome})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        self._running.pop(task).let_go()
         self._metrics.slots_used.set(len(self._running))
         self._on_free()
 

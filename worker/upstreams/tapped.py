@@ -43,7 +43,8 @@ class TappedBody:
         except Enough:
             return False
         except (aiohttp.ClientError, HttpProcessingError) as error:
-            raise httpx2.ReadError(str(error)) from error
+            # The reader keeps it: with its frames, of which this is one, it would keep what is kept here.
+            raise httpx2.ReadError(str(error)) from error.with_traceback(None)
 
     async def _flow(self, take: Take) -> bool:
         """Let the bytes flow to the end or until `take` wants to wait (True)."""
@@ -64,6 +65,8 @@ class TappedBody:
                 self._reader._waiter = None
             if flow.done() and not flow.cancelled():
                 flow.exception()  # retrieved, in case we were cancelled meanwhile
+            # What it raises knows this frame; if that knew it too, all that `take` knows would wait for the collector.
+            del flow
 
 
 class _Flow(asyncio.Future["bool | None"]):
@@ -100,6 +103,7 @@ class _PouringReader(StreamReader):
             self._waiter = None
             if not flow.done():
                 flow.set_exception(error)
+            del flow  # of which the error knows, by this frame: see `TappedBody._flow`
         return False
 
     # Called twice a token: a function of C that does nothing is cheaper than one of ours that does nothing.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -29,8 +31,9 @@ from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.recovery import Plan
 from worker.sender import WriterLimits
+from worker.supervisor import Supervisor
 from worker.upstreams.agent import Agent
-from worker.upstreams.base import AgentContext
+from worker.upstreams.base import AgentContext, UpstreamError
 from worker.upstreams.failures import failing_as_upstream
 from worker.writer import Writer
 
@@ -215,3 +218,34 @@ async def test_what_no_agent_may_say_ends_its_answer_and_nothing_else(
     final = await log.final(ref)
     assert final is not None
     assert decode_message(final).state == "failed"
+
+
+async def _one_word(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    yield ev.TextDelta("", "a word")
+
+
+async def _word_and_error(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    context.add_usage(ev.Usage(1, 2, 3))
+    yield ev.TextDelta("", "a word")
+    raise UpstreamError("upstream_error")
+
+
+@pytest.mark.parametrize("upstream", [_one_word, _word_and_error, Model()], ids=["done", "failed", "stopped"])
+async def test_nothing_of_an_attempt_that_is_over_waits_for_the_garbage_collector(
+    log: Log, link: Link, ref: MessageRef, upstream: Any
+) -> None:
+    """A worker looks for garbage rarely, and what would wait for that is whole logs, of hundreds of messages."""
+    supervisor = Supervisor(1, log, LEASE_MS, Metrics(), lambda: None)
+    attempt = await generation(log, link, ref, upstream)
+    kept = [weakref.ref(part) for part in (attempt, attempt.writer, attempt.writer.ledger)]
+    gc.disable()
+    try:
+        assert supervisor.reserve()
+        supervisor.start(attempt)
+        if isinstance(upstream, Model):
+            attempt.interrupt("stop")
+        del attempt
+        await wait_until(lambda: supervisor.free == 1)
+        await wait_until(lambda: not [part() for part in kept if part() is not None], 2, "something is kept")
+    finally:
+        gc.enable()

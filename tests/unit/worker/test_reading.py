@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -99,3 +102,23 @@ async def test_cancelling_while_the_upstream_is_silent_closes_the_connection(cal
         await asyncio.wait({call})
         assert call.cancelled()
         await wait_until(lambda: server.closed_by_client == 1, deadline_s=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "reset"),
+    [([HEAD, *HELLO, STOP, DONE], False), ([HEAD, *HELLO], True), (FRAMED, False), ([HEAD, b"data: {\n\n"], False)],
+    ids=["whole", "reset", "cut", "garbage"],
+)
+async def test_a_body_that_is_over_keeps_nothing_of_who_took_it(caller: Caller, body: list[bytes], reset: bool) -> None:
+    """Its sink leads to the log of the whole answer, which must not wait for the garbage collector."""
+    sink = Kept()
+    kept = weakref.ref(sink)
+    gc.disable()
+    try:
+        async with raw_server(body, reset=reset) as server:
+            with suppress(UpstreamError):
+                await caller.upstream(server.url, retry_s=0)(REQUEST, caller.make_context(), sink)
+        del sink
+        await wait_until(lambda: kept() is None, 2, "the sink is kept")
+    finally:
+        gc.enable()
