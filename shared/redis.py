@@ -216,7 +216,7 @@ async def check_redis(link: Commands) -> None:
 
 
 async def check_queue(link: Commands) -> None:
-    """Raise `UnsafeRedis` if the queue's server runs in cluster mode: it would refuse every job.
+    """Raise `UnsafeRedis` if the queue's server is too old or runs in cluster mode: it would refuse every job.
 
     One that does not answer, or does not tell us, is not judged. It holds hints alone, and must keep nobody from
     starting.
@@ -225,11 +225,13 @@ async def check_queue(link: Commands) -> None:
         infos = await link.everywhere("INFO")
     except (Unavailable, ReplyError):
         return
-    if any(_in_cluster_mode(_fields(raw)) for raw in infos.values()):
-        raise UnsafeRedis(
-            "the queue's Redis runs in cluster mode, which cannot hold the queue: "
-            "set TAILRACE_QUEUE_REDIS_URL to a Redis that does not"
-        )
+    for info in map(_fields, infos.values()):
+        _check_version(info, "the queue's Redis")
+        if _in_cluster_mode(info):
+            raise UnsafeRedis(
+                "the queue's Redis runs in cluster mode, which cannot hold the queue: "
+                "set TAILRACE_QUEUE_REDIS_URL to a Redis that does not"
+            )
 
 
 def _in_cluster_mode(info: dict[str, str]) -> bool:
@@ -237,10 +239,14 @@ def _in_cluster_mode(info: dict[str, str]) -> bool:
     return info.get("cluster_enabled") == "1"
 
 
-def _check_server(info: dict[str, str], name: str) -> None:
+def _check_version(info: dict[str, str], name: str) -> None:
     version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
     if version < OLDEST_REDIS:
         raise UnsafeRedis(f"{name} ({info.get('redis_version')}) is too old; Tailrace needs 6.2 or newer")
+
+
+def _check_server(info: dict[str, str], name: str) -> None:
+    _check_version(info, name)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UnsafeRedis(f"{name} has maxmemory-policy {policy}, which can drop a live stream; set it to noeviction")

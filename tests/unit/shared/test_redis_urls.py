@@ -9,7 +9,16 @@ import pytest
 import shared.redis
 from shared.errors import Unavailable, UnsafeRedis
 from shared.link import Link
-from shared.redis import RedisUrl, check_redis, command_link, connection_pool, is_cluster, parse_url, resolver
+from shared.redis import (
+    RedisUrl,
+    check_queue,
+    check_redis,
+    command_link,
+    connection_pool,
+    is_cluster,
+    parse_url,
+    resolver,
+)
 from tests.support.redis import RedisServer
 
 
@@ -123,8 +132,9 @@ async def test_a_redis_that_evicts_is_refused(start_redis: Callable[..., RedisSe
 async def test_a_redis_older_than_the_floor_is_refused(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     await check_redis(link)
     monkeypatch.setattr(shared.redis, "OLDEST_REDIS", (99, 0))
-    with pytest.raises(UnsafeRedis, match="too old"):
-        await check_redis(link)
+    for check in (check_redis, check_queue):
+        with pytest.raises(UnsafeRedis, match="too old"):
+            await check(link)
 
 
 async def test_a_server_that_is_no_cluster_is_refused(redis_url: str) -> None:
