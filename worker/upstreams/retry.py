@@ -37,7 +37,8 @@ async def with_retries(
         try:
             return await call()
         except UpstreamError as error:
-            wait = pause * random.uniform(0.5, 1.0) if error.retry_after_s is None else error.retry_after_s
+            # Beyond what the upstream asks for, which is often one moment for all that it has refused, or none.
+            wait = (error.retry_after_s or 0.0) + pause * random.uniform(0.5, 1.0)
             if sink.begun or not error.retryable or failures == budget.times or loop.time() + wait > end:
                 raise
             log.info("upstream call repeated", extra={**fields, **error.for_log})
