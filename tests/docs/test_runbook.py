@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import shutil
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -117,3 +118,30 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
         assert response.status_code == 200, response.text
         assert (await client.get("/metrics")).status_code == 200
         await third.stop()
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
+@pytest.mark.timeout(120)
+async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis()
+    [line] = re.findall(r"<!-- example: make room -->\n```sh\n(.*?)```", RUNBOOK, re.DOTALL)
+    asked = LONG.replace("tokens=2500", "tokens=6000")
+    with server.admin() as admin:
+        async with ProcessGroup() as group:
+            model = await group.model()
+            models = [chat_model(model.port, default=True)]
+            await group.worker(server.url, models)
+            gateway = await group.gateway(server.url, models)
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False) as client:
+                body = {"messages": [{"role": "user", "content": asked}], "message_id": "m"}
+                assert (await client.post("/chats/c/messages", json=body)).status_code == 202
+                await wait_until(lambda: admin.keys("tr:*:seg"))
+                there = line.replace("redis-cli", f"redis-cli -u {server.url}")
+                process = await asyncio.create_subprocess_shell(there)
+                assert await process.wait() == 0
+                tail = (await client.get("/chats/c/messages/m/stream", params={"from": "snapshot"})).text
+                assert '"state":"done"' in tail
+                message = (await client.get("/chats/c/messages/m")).json()["message"]
+    assert "".join(part["text"] for part in message["parts"] if part["type"] == "text") == full_text(
+        [{"role": "user", "content": asked}]
+    )
