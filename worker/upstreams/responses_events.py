@@ -162,14 +162,17 @@ class ResponsesEvents:
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") != "function_call":
             return []
-        key = item.get("id", event.get("output_index"))
-        call_id, name = _text_of(item, "call_id") or str(key), _text_of(item, "name")
+        # Servers name an item by its id, by that of its call (llama.cpp), or only by its place.
+        names = [_text_of(item, "id"), _text_of(item, "call_id")]
+        keys: list[object] = [name for name in names if name] or [event.get("output_index")]
+        call = next((self._calls[key] for key in keys if key in self._calls), None)
         out: list[ev.Event] = []
-        if key not in self._calls:
-            self._calls[key] = (call_id, name)
-            out.append(ev.ToolInputStart(call_id, name))
+        if call is None:
+            call = names[1] or str(keys[0]), _text_of(item, "name")
+            self._calls |= dict.fromkeys(keys, call)
+            out.append(ev.ToolInputStart(*call))
         if kind == "response.output_item.done":
-            out += self._input(self._calls[key], _text_of(item, "arguments"))
+            out += self._input(call, _text_of(item, "arguments"))
         return out
 
     def _arguments(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:

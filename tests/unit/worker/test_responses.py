@@ -150,6 +150,28 @@ async def test_a_call_whose_item_is_never_done_has_its_input_all_the_same(caller
     assert await call(caller, added, done, event("completed", response={})) == [*CALLED, ev.Finish("tool-calls")]
 
 
+async def test_calls_that_only_their_call_ids_name_are_told_apart(caller: Caller) -> None:
+    """llama.cpp's server: items without ids, pieces named after the call."""
+    parts: list[bytes] = []
+    for call_id, value in (("fc_1", "1"), ("fc_2", "2")):
+        item = {"type": "function_call", "call_id": call_id, "name": "look"}
+        parts.append(event("output_item.added", item={**item, "arguments": ""}))
+        parts += [
+            event("function_call_arguments.delta", item_id=call_id, delta=delta) for delta in ('{"a":', value, "}")
+        ]
+    done = [
+        event("output_item.done", item={
+            "type": "function_call", "call_id": f"fc_{n}", "name": "look", "arguments": f'{{"a":{n}}}',
+        })
+        for n in (1, 2)
+    ]  # fmt: skip
+    events = await call(caller, *parts, *done, event("completed", response={}))
+    told = [e for e in events if isinstance(e, ev.ToolInputAvailable)]
+    assert told == [ev.ToolInputAvailable("fc_1", "look", {"a": 1}), ev.ToolInputAvailable("fc_2", "look", {"a": 2})]
+    written = [e.input_text_delta for e in events if isinstance(e, ev.ToolInputDelta) and e.tool_call_id == "fc_2"]
+    assert "".join(written) == '{"a":2}'
+
+
 @pytest.mark.parametrize("status_name", ["completed", "queued"])
 async def test_a_server_that_does_not_stream_is_called_once(caller: Caller, status_name: str) -> None:
     body = {
