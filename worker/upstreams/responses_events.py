@@ -16,7 +16,7 @@ from worker.upstreams.chat_events import read_usage
 from worker.upstreams.failures import from_event
 from worker.upstreams.refusals import Refusal
 from worker.upstreams.responses_output import Texts, as_events
-from worker.upstreams.tool_calls import tool_input
+from worker.upstreams.tool_calls import input_text, tool_input
 
 _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
 
@@ -41,6 +41,8 @@ class ResponsesEvents:
         self.usage: ev.Usage | None = None
         self._calls: dict[object, tuple[str, str]] = {}
         self._inputs_told: set[str] = set()
+        self._inputs: dict[str, list[str]] = {}
+        """The pieces of each call's input that were told."""
         self._reasoning = ""
         self._texts = Texts()
         self._sources = 0
@@ -172,7 +174,7 @@ class ResponsesEvents:
             self._calls |= dict.fromkeys(keys, call)
             out.append(ev.ToolInputStart(*call))
         if kind == "response.output_item.done":
-            out += self._input(call, _text_of(item, "arguments"))
+            out += self._input(call, input_text(item.get("arguments")))
         return out
 
     def _arguments(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
@@ -182,15 +184,22 @@ class ResponsesEvents:
             text = _text_of(event, "arguments")
             return self._input(known, text) if known and text else []
         known = known or next(reversed(self._calls.values()), None)
-        delta = event.get("delta")
-        return [ev.ToolInputDelta(known[0], delta)] if known and isinstance(delta, str) else []
+        delta = _text_of(event, "delta")
+        return [self._piece(known[0], delta)] if known and delta else []
+
+    def _piece(self, call_id: str, text: str) -> ev.ToolInputDelta:
+        self._inputs.setdefault(call_id, []).append(text)
+        return ev.ToolInputDelta(call_id, text)
 
     def _input(self, call: tuple[str, str], text: str) -> list[ev.Event]:
         call_id, name = call
         if call_id in self._inputs_told:
             return []
         self._inputs_told.add(call_id)
-        return [tool_input(call_id, name, text)]
+        # Some servers give the last of it only here; who adds pieces up would be without it.
+        said = "".join(self._inputs.pop(call_id, ()))
+        rest = text[len(said) :] if said and text.startswith(said) else ""
+        return [*([self._piece(call_id, rest)] if rest else ()), tool_input(call_id, name, text or said)]
 
     def _source(self, annotation: object) -> list[ev.Event]:
         url = _text_of(annotation, "url")

@@ -45,10 +45,8 @@ class _Piece:
     def of(cls, delta: dict[str, Any]) -> _Piece:
         given, extra = delta.get("function"), delta.get("extra_content")
         function = given if isinstance(given, dict) else {}
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):  # sent as an object instead of its JSON text
-            arguments = msgspec.json.encode(arguments).decode()
-        return cls(_text(function.get("name")), _text(arguments), extra if _is_by_provider(extra) else UNSET)
+        text = input_text(function.get("arguments"))
+        return cls(_text(function.get("name")), text, extra if _is_by_provider(extra) else UNSET)
 
 
 def _is_another(known: _Call, call_id: str, piece: _Piece) -> bool:
@@ -136,6 +134,11 @@ def tool_input(call_id: str, name: str, text: str) -> ev.ToolInputAvailable | ev
     if ev.too_deep(f"[{text}]".encode("utf-8", "replace")):  # it will be one level deeper, too
         return ev.ToolInputError(call_id, name, text, "The model wrote tool input that is nested too deeply.")
     return ev.ToolInputAvailable(call_id, name, given)
+
+
+def input_text(arguments: object) -> str:
+    """Return a call's arguments as JSON text; some servers send the object itself."""
+    return msgspec.json.encode(arguments).decode() if isinstance(arguments, dict) else _text(arguments)
 
 
 def _is_by_provider(extra: object) -> TypeGuard[dict[str, Any]]:

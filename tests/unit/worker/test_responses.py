@@ -172,6 +172,26 @@ async def test_calls_that_only_their_call_ids_name_are_told_apart(caller: Caller
     assert "".join(written) == '{"a":2}'
 
 
+@pytest.mark.parametrize("pieces", [['{"a"', ":"], ["{", '"a":1}'], []])
+async def test_pieces_of_a_calls_input_add_up_to_it(caller: Caller, pieces: list[str]) -> None:
+    """llama.cpp's server gives the last of it only with the whole; clients that add pieces up need that too."""
+    added = event("output_item.added", item={**CALL, "arguments": ""})
+    deltas = [event("function_call_arguments.delta", item_id="fc_1", delta=piece) for piece in pieces]
+    events = await call(caller, added, *deltas, event("output_item.done", item=CALL), event("completed", response={}))
+    written = "".join(e.input_text_delta for e in events if isinstance(e, ev.ToolInputDelta))
+    assert written in ("", '{"a":1}')
+    assert bool(written) == bool(pieces)
+    assert events[-2] == CALLED[-1]
+
+
+@pytest.mark.parametrize("arguments", ["", None, {"a": 1}])
+async def test_a_call_whose_end_lacks_its_text_has_its_input(caller: Caller, arguments: object) -> None:
+    added = event("output_item.added", item={**CALL, "arguments": ""})
+    delta = event("function_call_arguments.delta", item_id="fc_1", delta='{"a":1}')
+    done = event("output_item.done", item={**CALL, "arguments": arguments})
+    assert (await call(caller, added, delta, done, event("completed", response={})))[-2] == CALLED[-1]
+
+
 @pytest.mark.parametrize("status_name", ["completed", "queued"])
 async def test_a_server_that_does_not_stream_is_called_once(caller: Caller, status_name: str) -> None:
     body = {
