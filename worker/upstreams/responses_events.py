@@ -239,6 +239,8 @@ class ResponsesEvents:
             else:
                 told = thought if kind.startswith("response.reasoning") else spoken
             out += [] if told else self._read(kind, event)
+        for call in dict.fromkeys(self._calls.values()):
+            out += self._input(call, "")  # begun, and never said to be over
         return out
 
 

@@ -184,6 +184,13 @@ async def test_pieces_of_a_calls_input_add_up_to_it(caller: Caller, pieces: list
     assert events[-2] == CALLED[-1]
 
 
+async def test_a_call_that_is_never_said_to_be_over_is_over_with_the_answer(caller: Caller) -> None:
+    added = event("output_item.added", item={**CALL, "arguments": ""})
+    delta = event("function_call_arguments.delta", item_id="fc_1", delta='{"a":1}')
+    events = await call(caller, added, delta, event("completed", response={"output": []}))
+    assert events[-2:] == [CALLED[-1], ev.Finish("tool-calls")]
+
+
 @pytest.mark.parametrize("arguments", ["", None, {"a": 1}])
 async def test_a_call_whose_end_lacks_its_text_has_its_input(caller: Caller, arguments: object) -> None:
     added = event("output_item.added", item={**CALL, "arguments": ""})
