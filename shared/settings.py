@@ -35,8 +35,8 @@ class SharedSettings(BaseSettings):
     wait_replicas: int = Field(
         0,
         ge=0,
-        description="Replicas that a start, a claim and an outcome wait for: up to 0.2 s, and not at all in the second "
-        "after a wait in vain. 0: none.",
+        description="Replicas that a start, a claim, an outcome and a deletion wait for: up to 0.2 s, and not at all "
+        "in the second after a wait in vain. 0: none.",
     )
     lease_ms: int = Field(8000, ge=2000, description="A worker silent for this long loses its message to another.")
     live_ttl_s: int = Field(3600, ge=60, description="Redis forgets a running message so long after its last renewal.")

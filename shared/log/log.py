@@ -69,7 +69,7 @@ class Log(Appointments):
         on_end: OnEnd | None = None,
         gather_s: float = 0.0,
     ) -> None:
-        """`replicas`: how many replicas CREATE, CLAIM and the end wait for, as `ReplicaWait` does; 0: none.
+        """`replicas`: how many replicas CREATE, CLAIM, the end and DELETE wait for, as `ReplicaWait` does; 0: none.
 
         `gather_s`: logs are extended at most once in this time, all together.
         """
@@ -224,6 +224,7 @@ class Log(Appointments):
         """Forget the content, running or not; return whether there was a message."""
         keep = self._retention
         reply = await self._script("delete", log_keys(ref).whole, (ref.message_id, keep.retain_ms, keep.tombstone_ms))
+        await self._replicate(ref)
         return bool(reply[0] == b"ok")
 
     async def release(self, own: Ownership, *, refund: bool = True) -> Reply:

@@ -47,7 +47,7 @@ async def links(pair: tuple[RedisServer, RedisServer]) -> AsyncIterator[tuple[Li
         await link.close()
 
 
-async def test_starts_claims_and_ends_wait_for_the_replica(
+async def test_starts_claims_ends_and_deletions_wait_for_the_replica(
     links: tuple[Link, Link], ref: MessageRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.log.replicas.PAUSE_S", 0.0)  # on a busy machine a replica may take its 200 ms
@@ -70,11 +70,15 @@ async def test_starts_claims_and_ends_wait_for_the_replica(
     await log.finish(own, 4, ending())
     assert await waits() == before + 4
 
-    async def ended() -> bool:
+    async def copied(state: str) -> bool:
         meta = await copy.meta(ref)
-        return meta is not None and meta.state == "aborted"
+        return meta is not None and meta.state == state
 
-    await wait_until(ended)
+    await wait_until(lambda: copied("aborted"))
+    # Whoever is told that it is forgotten shall not find it again after a failover.
+    assert await log.delete(ref)
+    assert await waits() == before + 5
+    await wait_until(lambda: copied("deleted"))
 
 
 async def test_a_silent_replica_delays_many_starts_once(
