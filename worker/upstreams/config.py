@@ -49,7 +49,8 @@ class Upstreams:
     def http(self) -> httpx.AsyncClient:
         """Return the HTTP client that agents share."""
         if self._http is None:
-            timeout = httpx.Timeout(self._settings.silence_s, connect=self._settings.connect_s)
+            # A tool takes as long as it takes; the message's own deadlines bound everything else.
+            timeout = httpx.Timeout(None, connect=self._settings.connect_s)
             # As many calls at a time as the agents make: with httpx's 100, those of the other slots would wait.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
             self._http = httpx.AsyncClient(

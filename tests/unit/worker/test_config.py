@@ -80,3 +80,19 @@ async def test_as_many_agents_as_there_are_slots_call_at_the_same_time() -> None
             response = await stack.enter_async_context(upstreams.http().stream("GET", server.url))
             assert response.status_code == 200
     await upstreams.close()
+
+
+async def test_a_call_of_an_agents_tool_is_not_held_to_the_models_deadline_for_silence() -> None:
+    settings = WorkerSettings(silence_s=0.1)
+    upstreams = Upstreams(Models([AGENT]), settings, {})
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(5 * settings.silence_s)
+        writer.write(HEAD + b"level: 1.9")
+        writer.close()
+
+    async with await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert (await upstreams.http().get(f"http://127.0.0.1:{port}")).text == "level: 1.9"
+    await upstreams.close()
