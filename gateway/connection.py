@@ -94,6 +94,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn forgets that where the client has reset the connection
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        # From here on the connection is another protocol's. What it served before, if anything, is over: by that it
+        # would have a keep-alive time-out.
+        self.cycle = cast(Any, None)
+
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_AHEAD:
             self.transport.abort()

@@ -318,3 +318,28 @@ async def test_only_what_is_public_is_described_without_security(
     operations = [(path, op) for path, methods in document["paths"].items() for op in methods.values()]
     open_paths = {path for path, op in operations if op.get("security") == []}
     assert open_paths == {op.path for op in OPERATIONS if op.public}
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_a_websocket_on_a_connection_that_served_before_has_no_keep_alive_deadline(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy takes one from its pool for it."""
+    monkeypatch.setattr("gateway.server.KEEP_ALIVE_S", 0.3)
+    async with make_gateway(heartbeat_s=0.5) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            async with asyncio.timeout(10):
+                await reader.readuntil(b"}")
+                writer.write(UPGRADE)
+                await reader.readuntil(b'"ready"')
+                await reader.readuntil(b'"ping"')
+                await reader.readuntil(b'"ping"')
+        finally:
+            writer.close()
