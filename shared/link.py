@@ -224,7 +224,7 @@ class Link:
         try:
             return await pipeline.call(packed, now + self._patience_s(limit_s))
         except (Lost, ErrorReply) as error:
-            failed = error
+            failed = error.with_traceback(None)  # which knows this frame, and all of it would wait for the collector
         return await self._retry(packed, script, now + limit_s, failed)
 
     async def _retry(
@@ -247,7 +247,7 @@ class Link:
             try:
                 return await self.attempt(packed, end - time())
             except (Lost, ErrorReply) as error:
-                failed = error
+                failed = error.with_traceback(None)
 
     def _judge(self, text: str) -> None:
         demoted = "READONLY" in text or "MASTERDOWN" in text or WAIT_REFUSED in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from shared.errors import StorageFull, Unavailable
 from shared.link import Link, ReplyError, Target
 from shared.log.replicas import ReplicaWait
+from shared.pipeline import ErrorReply
 from shared.redis import resolver
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis import RedisServer, server_binaries
@@ -83,6 +85,23 @@ async def test_an_error_reply_is_the_callers_alone(link: Link) -> None:
     with pytest.raises(ReplyError):
         await link.script("return redis.call('XLEN', KEYS[1])", ("key",), (), deadline_s=5)
     assert link.stats.losses == 0
+
+
+async def test_a_command_that_failed_is_not_kept_by_its_own_error(link: Link) -> None:
+    """It may be large, and there may be many while Redis is full or away: none waits for the garbage collector."""
+    await link.call("SET", "key", "text")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with contextlib.suppress(ReplyError):
+                await link.call("XLEN", "key")
+        with contextlib.suppress(ReplyError):
+            await link.script("return redis.call('XLEN', KEYS[1])", ("key",), (), deadline_s=5)
+        await asyncio.sleep(0)  # the turn of the loop that the last reply has brought knows it
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, ErrorReply)]
+    finally:
+        gc.enable()
 
 
 async def test_a_cancelled_call_does_not_shift_the_replies_of_others(link: Link) -> None:
