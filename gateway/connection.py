@@ -93,12 +93,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn forgets that where the client has reset the connection
+        self._let_go()
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
         # From here on the connection is another protocol's. What it served before, if anything, is over: by that it
         # would have a keep-alive time-out.
-        self.cycle = cast(Any, None)
+        self.parser = cast(Any, None)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget the requests, which know us: whatever points in a circle waits for the garbage collector, and what has
+        been there for long, as streams have, waits for hours.
+        """
+        self.scope, self.cycle = _SERVED, cast(Any, None)
+        self.pipeline.clear()
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_AHEAD:

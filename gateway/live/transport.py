@@ -52,7 +52,10 @@ class ExposeTransport:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[_KEY] = getattr(send, "__self__", None)
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            scope.pop(_KEY, None)  # it has the scope itself, and a circle waits for the garbage collector
 
 
 Transport = asyncio.Transport

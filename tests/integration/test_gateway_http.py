@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import re
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,8 +18,9 @@ import pytest
 
 from gateway.app import OPERATIONS
 from gateway.connection import MOST_AHEAD, GuardedProtocol
+from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway, raw_exchange, started, unread
+from tests.support.gateway import ASK, LiveGateway, raw_exchange, running, started, unread
 from tests.support.wait import wait_until
 
 START = "/chats/c/messages"
@@ -343,3 +346,41 @@ async def test_a_websocket_on_a_connection_that_served_before_has_no_keep_alive_
                 await reader.readuntil(b'"ping"')
         finally:
             writer.close()
+
+
+async def _served(gateway: LiveGateway, request: bytes, until: bytes) -> weakref.ref[GuardedProtocol]:
+    """Have a request answered on a connection of its own, and return what the server had for it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    try:
+        await wait_until(lambda: len(gateway.server.server_state.connections) == 1)
+        kept = weakref.ref(only_connection(gateway))
+        writer.write(request)
+        async with asyncio.timeout(10):
+            await reader.readuntil(until)
+    finally:
+        writer.close()
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("request_", "until"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", b"}"),
+        (b"GET /chats/c/messages/m/stream HTTP/1.1\r\nhost: localhost\r\n\r\n", b"attempt"),
+        (UPGRADE, b'"ready"'),
+    ],
+    ids=["plain", "stream", "websocket"],
+)
+async def test_a_connection_that_is_over_does_not_wait_for_the_garbage_collector(
+    gateway: LiveGateway, client: httpx.AsyncClient, log: Log, request_: bytes, until: bytes
+) -> None:
+    """Which comes rarely, and hardly ever to what has been there for long, as streams are."""
+    await running(client, log)
+    await client.aclose()
+    await wait_until(lambda: not gateway.server.server_state.connections)
+    gc.disable()
+    try:
+        kept = await _served(gateway, request_, until)
+        await wait_until(lambda: kept() is None, 3, "the connection is kept")
+    finally:
+        gc.enable()
