@@ -98,10 +98,9 @@ async def read_body(request: Request, settings: GatewaySettings, *, most_bytes: 
     # Inflating is where a small body becomes a large one; no client of these APIs compresses requests.
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("request bodies must not be compressed")
-    too_large = TooLarge(f"a request body may have {most_bytes} bytes")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most_bytes:
-        raise too_large
+        raise _too_large(most_bytes)
     parts: list[bytes] = []
     size = 0
     try:
@@ -109,13 +108,18 @@ async def read_body(request: Request, settings: GatewaySettings, *, most_bytes: 
             async for part in request.stream():
                 size += len(part)
                 if size > most_bytes:
-                    raise too_large
+                    raise _too_large(most_bytes)
                 parts.append(part)
     except TimeoutError:
         raise RequestTimeout("the request body did not arrive in time") from None
     except ClientDisconnect:
         raise InvalidRequest("the client left before its request was complete") from None
     return b"".join(parts)
+
+
+def _too_large(most_bytes: int) -> TooLarge:
+    """Return the error, made where it is raised: by a name in that frame it would keep all that has come until then."""
+    return TooLarge(f"a request body may have {most_bytes} bytes")
 
 
 def parse(raw: bytes, kind: type[T]) -> T:

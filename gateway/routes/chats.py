@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -133,9 +134,8 @@ async def delete_message(request: Request) -> Response:
     services, who = context(request)
     ref = message_ref(request, who)
     if not await delete(services, ref):
-        error = await why_missing(services, who, ref)
-        if not isinstance(error, Gone):
-            raise error
+        with suppress(Gone):
+            raise await why_missing(services, who, ref)
     await services.index.remove(who, ref.member)
     return Response(status_code=204, headers=NO_STORE)
 

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.app import OPERATIONS
 from gateway.connection import MOST_AHEAD, GuardedProtocol
+from shared.errors import TailraceError
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import ASK, LiveGateway, raw_exchange, running, started, unread
@@ -384,3 +385,24 @@ async def test_a_connection_that_is_over_does_not_wait_for_the_garbage_collector
         await wait_until(lambda: kept() is None, 3, "the connection is kept")
     finally:
         gc.enable()
+
+
+async def test_a_request_that_was_refused_keeps_nothing_of_what_it_brought(make_gateway: MakeGateway) -> None:
+    """An error that its own frame knows keeps all that is in the frames below until the garbage collector comes."""
+
+    async def too_much() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    reference = {"model": "scripted", "input": [{"type": "item_reference", "id": "msg_0"}]}
+    async with make_gateway(max_body_bytes=1_000_000) as gateway, gateway.client() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await client.post(START, content=too_much())).status_code == 413
+            assert (await client.post("/v1/responses", json=reference)).status_code == 404
+            assert (await client.delete("/chats/c/messages/none")).status_code == 404
+            await asyncio.sleep(0)  # the turn of the loop in which the last of it came
+            assert [kept for kept in gc.get_objects() if isinstance(kept, TailraceError)] == []
+        finally:
+            gc.enable()
