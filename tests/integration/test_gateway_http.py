@@ -209,8 +209,9 @@ async def test_a_connection_that_was_reset_has_no_deadline_any_more(gateway: Liv
     assert timer.cancelled()
 
 
+@pytest.mark.parametrize("more", ["", "connection: close\r\n"], ids=["kept", "closing"])
 async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
-    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch, more: str
 ) -> None:
     monkeypatch.setattr("gateway.server.KEEP_ALIVE_S", 1)
     monkeypatch.setattr(GuardedProtocol, "within_s", 0.5)
@@ -218,7 +219,7 @@ async def test_who_does_not_take_an_answer_does_not_keep_it_for_ever(
         async with gateway.client() as client:
             large = {"message_id": "m", "messages": [{"role": "user", "content": "x" * 3_900_000}]}
             assert (await client.post(START, json=large)).status_code == 202
-        with unread(gateway.url, "/chats/c/messages/m/request"):
+        with unread(gateway.url, "/chats/c/messages/m/request", more=more):
             connections = gateway.server.server_state.connections
             await wait_until(lambda: len(connections) == 1)
             await wait_until(lambda: only_connection(gateway).transport.get_write_buffer_size() > 0)

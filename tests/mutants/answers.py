@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 _CHAT = "tests/unit/worker/test_chat_completions.py::test_"
 _RECOVERY = "tests/unit/worker/test_recovery.py::test_"
 _HTTP = "tests/integration/test_gateway_http.py::test_"
+_SOCKET = "tests/integration/test_websocket.py::test_"
 
 ANSWERS = (
     Mutant(
@@ -61,12 +62,47 @@ ANSWERS = (
     ),
     Mutant(
         "a late body loses the connection's deadline", "gateway/connection.py",
-        "cycle is not None and cycle.response_complete:", "False:",
+        "elif self.timeout_keep_alive_task is None and self.cycle.response_complete:", "elif False:",
         (_HTTP + "a_connection_always_has_a_deadline",),
     ),
     Mutant(
         "an answer waits for its reader for ever", "gateway/connection.py",
         "        if now == taken:\n", "        if False:\n",
         (_HTTP + "who_does_not_take_an_answer_does_not_keep_it_for_ever",),
+    ),
+    Mutant(
+        "the next answer waits behind one that is not taken for ever", "gateway/connection.py",
+        "        if now == taken and not self._streams:\n", "        if False:\n",
+        (_HTTP + "answers_of_which_nothing_is_taken_keep_no_others_waiting_for_ever",),
+    ),
+    Mutant(
+        "requests are sent ahead without end", "gateway/connection.py",
+        "        if len(self.pipeline) >= MOST_AHEAD:\n", "        if False:\n",
+        (_HTTP + "requests_that_are_sent_ahead_without_end_are_given_up",),
+    ),
+    Mutant(
+        "a handshake that cannot be read is kept", "gateway/connection.py",
+        "        if not self.handshake_initiated:", "        if False:",
+        (_SOCKET + "a_handshake_that_cannot_be_read_is_refused_and_hinders_nothing",),
+    ),
+    Mutant(
+        "pongs wait without a bound", "gateway/connection.py",
+        "        if self.writable.is_set():\n", "        if True:\n",
+        (_SOCKET + "pings_of_a_client_that_takes_nothing_do_not_fill_our_memory",),
+    ),
+    Mutant(
+        "who was refused a socket keeps it", "gateway/connection.py",
+        "        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)\n", "",
+        (_SOCKET + "pings_of_a_client_that_takes_nothing_do_not_fill_our_memory",),
+    ),
+    Mutant(
+        "idle ones' timer ends a socket", "gateway/connection.py",
+        " or self.transport.get_protocol() is not self:", ":",
+        (_SOCKET + "a_connection_that_served_a_request_before_is_as_good_a_socket",),
+    ),
+    Mutant(
+        "the queue's Redis may be anybody's", "shared/redis.py",
+        '{"ssl_check_hostname": True} if parsed.tls else {}', "{}",
+        ("tests/unit/shared/test_redis_tls.py::test_only_the_server_of_the_url_hears_the_password",),
     ),
 )  # fmt: skip

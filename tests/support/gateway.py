@@ -109,16 +109,16 @@ def sse_types(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def unread(url: str, path: str, times: int = 1) -> Iterator[None]:
+def unread(url: str, path: str, times: int = 1, *, more: str = "") -> Iterator[None]:
     """Ask for `path`, so many `times` at once, and take nothing of what is answered while the block lasts.
 
-    The system's own buffer is small.
+    The system's own buffer is small. `more`: further lines of the request's head.
     """
     parts = httpx.URL(url)
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((parts.host, parts.port))
-        deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: {parts.host}\r\n\r\n".encode() * times)
+        deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: {parts.host}\r\n{more}\r\n".encode() * times)
         yield
 
 
