@@ -266,6 +266,11 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         if pong and not self.transport.is_closing():
             self.transport.write(pong)
 
+    def shutdown(self) -> None:
+        self.stop_keepalive()
+        if not self.transport.is_closing():  # of one that its client has closed the server's own end would fail
+            super().shutdown()
+
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
         self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)

@@ -384,6 +384,24 @@ async def test_the_latest_ping_is_answered_however_late_its_client_takes_it(make
                     told = told[-200:] + await loop.sock_recv(raw, 65_536)
 
 
+async def test_a_client_that_closes_and_takes_nothing_does_not_hinder_the_servers_end(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.connection.CLOSED_WITHIN_S", 2.0)
+    loop = asyncio.get_running_loop()
+    async with make_gateway(api_keys="key=acme/ann") as gateway:
+        with raw_socket(gateway, b"key") as raw:
+            connection = await connection_of(gateway)
+            while connection.writable.is_set():
+                await loop.sock_sendall(raw, PING + ping(0))
+            await loop.sock_sendall(raw, b"\x88\x80" + bytes(4))
+            await wait_until(connection.transport.is_closing)
+            assert connection in gateway.server.server_state.connections
+            lifespan = gateway.server.lifespan
+            gateway.server.should_exit = True
+            await wait_until(lambda: lifespan.shutdown_event.is_set())
+
+
 async def test_a_message_in_pieces_without_content_takes_no_memory(make_gateway: MakeGateway) -> None:
     begun, empty, end = (bytes((first, 0x80 + length)) + bytes(4) for first, length in ((1, 15), (0, 0), (0x80, 0)))
     loop = asyncio.get_running_loop()
