@@ -160,7 +160,7 @@ class AgentFunction(Protocol):
 _SECRETS = re.compile(
     r"(?i:bearer|basic)\s+\S+"  # credentials in an echoed header
     r"|\b(?:sk|pk|rk|gsk|xai|key|tok)[-_][\w.*-]{6,}"  # keys by their usual prefixes, also with a part left out
-    r"|[\w-]*\*{4,}[\w-]*"  # what somebody has made unreadable but for its ends
+    r"|[\w-]{0,40}\*{4,}[\w-]*"  # what somebody has made unreadable but for its ends
     r"|\b(?:org|proj)[-_]\w{8,}"  # whose account it is
     r"|\b[A-Za-z0-9+_=-]{32,}"  # anything long and random
     r"|[a-z][a-z0-9+.-]*://\S+"  # where the server is
