@@ -144,8 +144,14 @@ async function* reading(path, { onState = () => {}, ...options }, carrier) {
 export const chatPath = (chat) => `/chats/${encodeURIComponent(chat)}`;
 export const messagePath = (chat, message) => `${chatPath(chat)}/messages/${encodeURIComponent(message)}`;
 
-/** Local runs only: break something on purpose. */
+/** Local runs only: break something on purpose. Returns whether it was there; a killed gateway cannot say so. */
 export async function breakIt(what) {
   const init = { method: 'POST', headers: { 'x-tailrace-local': '1' } };
-  await fetch(`/__local/${what}`, init).then((response) => response.text(), () => {}); // unread, it would never be over
+  try {
+    const response = await fetch(`/__local/${what}`, init);
+    await response.text(); // unread, it would never be over
+    return response.ok;
+  } catch {
+    return what === 'kill-gateway';
+  }
 }

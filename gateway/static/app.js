@@ -318,6 +318,12 @@ const chats = new Chats(drawChats);
 
 // -- the page's own controls
 
+const BROKEN = {
+  cut: 'Connections cut',
+  'kill-gateway': 'Gateway killed; it starts again',
+  'kill-worker': 'Worker killed; it starts again',
+};
+
 function fit() {
   const prompt = $('prompt');
   prompt.style.height = 'auto';
@@ -355,9 +361,12 @@ function wire() {
     $('prompt').focus();
   });
   $('break').hidden = !config.local;
-  $('break').addEventListener('click', ({ target }) => {
-    const button = target.closest('[data-break]');
-    if (button) breakIt(button.dataset.break);
+  $('break').addEventListener('click', async ({ target }) => {
+    const what = target.closest('[data-break]')?.dataset.break;
+    if (!what) return;
+    const says = (await breakIt(what)) ? BROKEN[what] : 'It is away just now.';
+    status.say('trouble', says, 2500);
+    speaker.say(says);
   });
   $('where').textContent = location.host;
   for (const name of ['online', 'offline']) window.addEventListener(name, () => status.settle());

@@ -90,6 +90,22 @@ async def test_the_worker_is_killed_and_another_takes_over(launch: Launch, conte
     await launch.program.wait_line("worker is back", within_s=30, after=since)
 
 
+async def test_what_is_broken_while_nothing_is_written_is_said_too(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    for what, words, child in (
+        ("cut", "Connections cut", None),
+        ("kill-worker", "Worker killed", "worker"),
+        ("kill-gateway", "Gateway killed", "gateway-1"),
+    ):
+        since = len(launch.program.lines)
+        await demo.break_it(what)
+        await demo.wait_state(words)
+        if child is not None:
+            await launch.program.wait_line(f"{child} is back", within_s=30, after=since)
+    await demo.wait("() => document.querySelector('#state').textContent === 'Ready'")
+    assert "Worker killed" in await demo.page.inner_text("#spoken")
+
+
 async def test_a_cut_connection_is_mended(launch: Launch, context: BrowserContext) -> None:
     demo = await Demo.open(context, launch.first)
     asked = prompt("weather", tokens=320)  # the model goes on between the cuts
