@@ -95,13 +95,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # uvicorn forgets that where the client has reset the connection
         self._let_go()
 
-    def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
-        # From here on the connection is another protocol's. What it served before, if anything, is over: by that it
-        # would have a keep-alive time-out.
-        self.parser = cast(Any, None)
-        self._let_go()
-
     def _let_go(self) -> None:
         """Forget the requests, which know us: whatever points in a circle waits for the garbage collector, and what has
         been there for long, as streams have, waits for hours.
@@ -163,6 +156,8 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = cast(RequestResponseCycle | None, self.cycle)
         if cycle is None or cycle.response_complete:
             super().handle_websocket_upgrade()
+            self.parser = cast(Any, None)
+            self._let_go()
         else:  # whatever is still to be written would go between the frames, and no bound would hold it back
             self.transport.abort()
 
