@@ -29,12 +29,12 @@ function codeBlock(lang, kids) {
   return h('div.code', { dir: 'ltr' }, h('header', {}, h('span', {}, lang || 'text'), copy), pre);
 }
 
-/** A button that copies what `text()` returns and says so for a moment. */
+/** A button that copies what `text()` returns and says for a moment whether it has. */
 export function copyButton(text, label) {
   const button = h('button.small', { type: 'button', 'aria-label': label }, 'Copy');
   button.addEventListener('click', async () => {
-    await navigator.clipboard.writeText(text()).catch(() => {});
-    button.textContent = 'Copied';
+    const done = await navigator.clipboard?.writeText(text()).then(() => true, () => false);
+    button.textContent = done ? 'Copied' : 'Not copied'; // it may be forbidden, or not there without TLS
     setTimeout(() => (button.textContent = 'Copy'), 1500);
   });
   return button;

@@ -104,6 +104,25 @@ async def test_markdown_reasoning_and_a_tool_call_are_shown_and_read_back(
     assert demo.complaints == []
 
 
+async def test_what_could_not_be_copied_is_not_said_to_be(launch: Launch, context: BrowserContext) -> None:
+    demo = await Demo.open(context, launch.first)
+    await demo.ask(prompt("nets", rate=0, tokens=20))
+    await demo.wait_over()
+    button = demo.page.locator("[aria-label='Copy the answer']")
+    for clipboard, words in (
+        ("undefined", "Not copied"),  # as where the page came without TLS from another machine
+        ("{ writeText: () => Promise.reject(new Error('denied')) }", "Not copied"),
+        ("{ writeText: async (text) => (window.copied = text) }", "Copied"),
+    ):
+        await demo.page.evaluate(
+            f"Object.defineProperty(navigator, 'clipboard', {{value: {clipboard}, configurable: true}})"
+        )
+        await button.click()
+        await button.get_by_text(words, exact=True).wait_for(state="visible")
+    assert await demo.page.evaluate("window.copied") == await demo.text()
+    assert demo.complaints == []
+
+
 async def test_a_failure_says_its_code_and_keeps_what_was_said(launch: Launch, context: BrowserContext) -> None:
     demo = await Demo.open(context, launch.first)
     await demo.ask(prompt("storms", rate=0, fault="error@30"))
