@@ -66,6 +66,12 @@ for (const [said, least] of [['30', 30_000], ['3600', 60_000], ['0', 0], ['soon'
   assert.ok(first >= least + 250 && first <= least + 550, `${said}: ${first} ms`);
 }
 
+// a token that cannot be had now is asked for again; whoever gets none any more says so with the name of the error
+const gives = [new Error('no network'), Object.assign(new Error('signed out'), { name: 'Refused' })];
+const headers = async () => Promise.reject(gives.shift());
+const unasked = () => assert.fail('nobody was to be asked');
+await assert.rejects(settled(follow('http://test/stream', { fetch: unasked, headers }).next()), /signed out/);
+
 // who leaves is gone at once, whatever carries the stream, and hears of no reconnect
 const [over, states, began] = [new AbortController(), [], Date.now()];
 const carried = async () => says(': ping\n\n', 10_000, 9)(() => {});
