@@ -142,10 +142,18 @@ def _block(parts: Sequence[Part]) -> list[ChatMessage]:
 def _call(part: Part) -> Part:
     function = {"name": tool_name(part), "arguments": _arguments(part.get("input"))}
     call: Part = {"id": str(part.get("toolCallId") or ""), "type": "function", "function": function}
-    # Google's models want theirs back. Whatever else a client keeps there, no Chat Completions API has a word for.
-    extra = part.get("callProviderMetadata")
-    google = extra.get("google") if isinstance(extra, dict) else None
-    return {**call, "extra_content": {"google": google}} if isinstance(google, dict) else call
+    signature = _signature(part.get("callProviderMetadata"))
+    return {**call, "extra_content": {"google": {"thought_signature": signature}}} if signature else call
+
+
+def _signature(metadata: object) -> str | None:
+    """Return what Google's models want back with a call. No Chat Completions API has a word for anything else there."""
+    google = metadata.get("google") if isinstance(metadata, dict) else None
+    if not isinstance(google, dict):
+        return None
+    # The second is how the AI SDK's own provider writes it, in messages from before.
+    found = google.get("thought_signature") or google.get("thoughtSignature")
+    return found if isinstance(found, str) else None
 
 
 def _arguments(value: object) -> str:

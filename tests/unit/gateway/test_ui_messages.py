@@ -121,6 +121,8 @@ def test_what_a_model_wants_back_with_a_call_is_given_back() -> None:
     for metadata, back in (
         (SIGNED, SIGNED),
         ({**SIGNED, "openai": {"itemId": "fc_1"}}, SIGNED),
+        ({"google": {"thoughtSignature": "CiQB"}}, SIGNED),
+        ({"google": {"unknown": 1}}, None),
         ({"openai": {}}, None),
     ):
         answered = tool("output-available", output="sun", callProviderMetadata=metadata)
