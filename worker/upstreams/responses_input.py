@@ -60,10 +60,10 @@ def _items(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"role": role, "content": [{"type": "refusal", "refusal": refusal}]}
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") or {}
+        function = _function(call) or {}  # of what is no call the API itself says what is wrong
         yield {
             "type": "function_call",
-            "call_id": call.get("id", ""),
+            "call_id": call.get("id", "") if isinstance(call, dict) else "",
             "name": function.get("name", ""),
             "arguments": function.get("arguments", ""),
         }

@@ -469,6 +469,14 @@ async def test_the_model_keeps_an_answer_only_for_who_would_have_had_it_kept(
     assert [body.get("store", True) for body in server.bodies] == [stored, True]
 
 
+@pytest.mark.parametrize("call", ["x", None, 5, [], {}, {"function": "x"}, {"function": None}])
+def test_what_is_no_call_is_for_the_api_to_refuse(call: object) -> None:
+    """It is a user's mistake, not the agent's."""
+    messages: list[dict[str, Any]] = [{"role": "assistant", "tool_calls": [call]}]
+    [item] = responses_body(GenerationRequest("m", messages))["input"]
+    assert item == {"type": "function_call", "call_id": "", "name": "", "arguments": ""}
+
+
 @pytest.mark.parametrize(("wire", "strict"), [("chat_completions", {"strict": False}), ("responses", {})])
 def test_a_function_is_as_strict_as_where_it_was_declared(wire: str, strict: dict[str, bool]) -> None:
     tools = [{"type": "function", "function": {"name": "f", "strict": None}}]
