@@ -165,6 +165,9 @@ async def test_more_tabs_than_a_browser_has_connections_watch_and_stop(launch: L
     for tab in tabs:
         await tab.wait_text(60)
         await tab.wait_state("Writing")
+    await cut_all(launch.first)
+    for tab in tabs:
+        await tab.wait_trace("resumed 1")
     await tabs[-1].page.click("#stop")
     texts = await asyncio.gather(*(tab.wait_over() for tab in tabs))
     assert len(set(texts)) == 1
