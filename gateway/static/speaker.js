@@ -8,7 +8,7 @@ const KEPT = 6;
 export class Speaker {
   #region;
   #message = null;
-  #done = 0;
+  #said = '';
   #timer = null;
 
   constructor(region) {
@@ -23,18 +23,25 @@ export class Speaker {
 
   /** Note how far an answer has come. */
   hear(message) {
-    if (this.#message?.message_id !== message.message_id) this.#done = 0;
+    if (this.#message?.message_id !== message.message_id) this.#said = '';
     this.#message = message;
     this.#timer ??= setTimeout(() => this.#speak(), EVERY_MS);
+  }
+
+  /** What has not been said of its text; all of it where what was said is void. */
+  #unsaid(message) {
+    const text = textOf(message);
+    if (!text.startsWith(this.#said)) this.#said = '';
+    return text.slice(this.#said.length);
   }
 
   #speak() {
     this.#timer = null;
     if (!this.#message) return;
-    const fresh = textOf(this.#message).slice(this.#done);
+    const fresh = this.#unsaid(this.#message);
     const end = Math.max(...['. ', '! ', '? ', '\n'].map((mark) => fresh.lastIndexOf(mark)));
     if (end < 0) return;
-    this.#done += end + 1;
+    this.#said += fresh.slice(0, end + 1);
     this.say(plain(fresh.slice(0, end + 1)));
   }
 
@@ -42,7 +49,7 @@ export class Speaker {
   finish(message) {
     clearTimeout(this.#timer);
     this.#timer = null;
-    const rest = this.#message?.message_id === message.message_id ? plain(textOf(message).slice(this.#done)) : '';
+    const rest = this.#message?.message_id === message.message_id ? plain(this.#unsaid(message)) : '';
     this.#message = null;
     if (rest) this.say(rest);
     const ends = {
