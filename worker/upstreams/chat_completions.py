@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import openai
@@ -19,6 +19,7 @@ from shared.models import ModelSpec
 from worker.upstreams.base import AgentContext, Sink, give
 from worker.upstreams.body import Body, Enough
 from worker.upstreams.chat_events import ChatEvents
+from worker.upstreams.dialect import Dialect, Relearnt
 from worker.upstreams.failures import BROKEN, failing_as_upstream
 from worker.upstreams.reading import body_of
 from worker.upstreams.retry import RetryBudget, with_retries
@@ -38,11 +39,17 @@ class ChatCompletions:
     client: openai.AsyncOpenAI
     budget: RetryBudget
     direct_reads: bool = True
+    dialect: Dialect = field(default_factory=Dialect)
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         """Give the answer to `sink`; raise `UpstreamError` if it cannot be had or breaks."""
         fields = {**context.ref.fields, "attempt": context.attempt}
-        await with_retries(lambda: self._once(request, context, sink), sink, self.budget, fields)
+        await with_retries(lambda: self._understood(request, context, sink), sink, self.budget, fields)
+
+    async def _understood(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
+        while True:  # once more for each thing that is learnt
+            with suppress(Relearnt):
+                return await self._once(request, context, sink)
 
     async def _once(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         chunks, splitter = ChatEvents(), SseSplitter()
@@ -70,13 +77,14 @@ class ChatCompletions:
 
     @asynccontextmanager
     async def _body_of_call(self, request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Body, None]:
-        with failing_as_upstream():
+        said = self.dialect.say(self._body(request))
+        with failing_as_upstream(), self.dialect.heeding(said):
             async with (
                 self.client.chat.completions.with_streaming_response.create(
                     model=self.spec.model,
                     messages=[],
                     stream=True,
-                    extra_body=self._body(request),
+                    extra_body=said,
                     extra_headers=context.headers,
                 ) as response,
                 body_of(response, direct=self.direct_reads) as body,
