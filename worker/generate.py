@@ -278,7 +278,8 @@ class Generation:
             except UpstreamError as error:
                 if error.code != "upstream_rejected" or self._inlet.begun:
                     raise
-            if plan.mode == "continue":
+                refused = error.upstream_code is None  # else it says what is wrong with this answer, or the account
+            if plan.mode == "continue" and refused:
                 self._parts.unfit_for_prefill.add(self._request.model)
             log.warning("upstream does not go on, restarting", extra={**self.fields, "mode": plan.mode})
             self.context.upstream_id = ""

@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -249,3 +250,20 @@ async def test_nothing_of_an_attempt_that_is_over_waits_for_the_garbage_collecto
         await wait_until(lambda: not [part() for part in kept if part() is not None], 2, "something is kept")
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("code", "unfit"), [(None, {"m"}), ("context_length_exceeded", set())], ids=repr)
+async def test_only_a_refusal_to_continue_says_that_a_model_does_not(
+    log: Log, link: Link, ref: MessageRef, code: str | None, unfit: set[str]
+) -> None:
+    """One answer that has grown too long for its model is no reason to begin everybody's anew for good."""
+
+    async def upstream(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        if request.messages:  # with what was said so far
+            raise UpstreamError("upstream_rejected", upstream_code=code)
+        yield ev.TextDelta("", "anew")
+
+    attempt = await generation(log, link, ref, upstream)
+    attempt._plan = replace(attempt._plan, reason="worker_lost", mode="continue", partial="so far")
+    assert await asyncio.wait_for(attempt.run(), 5) == "done"
+    assert attempt._parts.unfit_for_prefill == unfit
