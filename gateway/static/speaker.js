@@ -39,7 +39,7 @@ export class Speaker {
     this.#timer = null;
     if (!this.#message) return;
     const fresh = this.#unsaid(this.#message);
-    const end = Math.max(...['. ', '! ', '? ', '\n'].map((mark) => fresh.lastIndexOf(mark)));
+    const end = Math.max(...['. ', '! ', '? ', '\n', '。', '！', '？'].map((mark) => fresh.lastIndexOf(mark)));
     if (end < 0) return;
     this.#said += fresh.slice(0, end + 1);
     this.say(plain(fresh.slice(0, end + 1)));

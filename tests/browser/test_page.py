@@ -184,21 +184,21 @@ async def test_the_enter_that_ends_a_composition_sends_nothing(launch: Launch, c
     assert await demo.wait_over()
 
 
-async def test_an_answer_that_began_anew_is_read_out_from_its_beginning(launch: Launch, context: BrowserContext) -> None:
+async def test_what_began_anew_is_read_out_from_its_beginning(launch: Launch, context: BrowserContext) -> None:
     demo = await Demo.open(context, launch.first)
     spoken = """async () => {
       const { Speaker } = await import('/static/speaker.js');
       const region = document.createElement('div');
       const speaker = new Speaker(region);
       const message = (text, state) => ({ message_id: 'm', state, parts: [{ type: 'text', text }] });
-      speaker.hear(message('The first attempt said this. And', 'running'));
+      speaker.hear(message('最初はこう言った。そして', 'running'));
       while (!region.textContent) await new Promise((resolve) => setTimeout(resolve, 50));
       speaker.hear(message('A second one', 'running'));
       speaker.finish(message('A second one says that, and more than the first did.', 'done'));
       return [...region.children].map((each) => each.textContent);
     }"""
     assert await demo.page.evaluate(spoken) == [
-        "The first attempt said this.",
+        "最初はこう言った。",
         "A second one says that, and more than the first did.",
         "Answer complete.",
     ]
