@@ -17,7 +17,8 @@ OLDER = 20
 
 
 def tune_collector() -> None:
-    """Freeze what the imports have made and collect garbage rarely from here on. Call once."""
+    """Freeze what the imports have made and collect garbage rarely from here on. Call once, whether it is on or off."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, OLDER, OLDER)
+    gc.enable()

@@ -20,8 +20,9 @@ from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 RUNBOOK = (ROOT / "deploy" / "README.md").read_text()
-SLOW = "Tell me about tides [[rate=20 tokens=200 reasoning=0]]"
-LONG = "Tell me about rivers [[rate=400 tokens=2500 reasoning=0]]"
+SLOW = "Tell me about tides [[rate=30 tokens=200 reasoning=0]]"
+LONG = "Tell me about rivers [[rate=800 tokens=40000 reasoning=0]]"
+"""Stopped when it is long enough: a busy machine joins many tokens in one entry."""
 
 
 def test_the_keys_of_the_example_are_those_of_that_message() -> None:
@@ -84,10 +85,10 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
             return "".join(part["text"] for part in parts if part["type"] == "text")
 
         long = await start("long", LONG)
+        await wait_until(lambda: keys("tr:*:seg"), 60)
+        assert (await client.post(f"{long}/stop")).status_code < 300
         whole = await client.get(f"{long}/stream")
         ids = re.findall(r"^id: (.*)$", whole.text, re.MULTILINE)
-        assert len(ids) > 1000
-        await wait_until(lambda: keys("tr:*:seg"))
         tail = await client.get(f"{long}/stream", headers={"last-event-id": ids[700]})
         assert whole.text.endswith(tail.text.partition("\n\n")[2])
         assert (await client.get(f"{long}/stream", params={"from": "snapshot"})).status_code == 200
@@ -125,7 +126,6 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
 async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[..., RedisServer]) -> None:
     server = start_redis()
     [line] = re.findall(r"<!-- example: make room -->\n```sh\n(.*?)```", RUNBOOK, re.DOTALL)
-    asked = LONG.replace("tokens=2500", "tokens=40000")  # a busy machine joins many tokens in one entry
     with server.admin() as admin:
         async with ProcessGroup() as group:
             model = await group.model()
@@ -133,7 +133,7 @@ async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[...
             await group.worker(server.url, models)
             gateway = await group.gateway(server.url, models)
             async with httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False) as client:
-                body = {"messages": [{"role": "user", "content": asked}], "message_id": "m"}
+                body = {"messages": [{"role": "user", "content": LONG}], "message_id": "m"}
                 assert (await client.post("/chats/c/messages", json=body)).status_code == 202
                 await wait_until(lambda: admin.keys("tr:*:seg"), 60)
                 there = line.replace("redis-cli", f"redis-cli -u {server.url}")
@@ -145,4 +145,4 @@ async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[...
                 message = (await client.get("/chats/c/messages/m")).json()["message"]
     said = "".join(part["text"] for part in message["parts"] if part["type"] == "text")
     assert len(said) > 1000
-    assert full_text([{"role": "user", "content": asked}]).startswith(said)
+    assert full_text([{"role": "user", "content": LONG}]).startswith(said)

@@ -14,8 +14,8 @@ from tests.support.ports import free_port
 from tests.support.processes import http_status
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
-from worker.__main__ import main
 from worker.main import WorkerProcess
+from worker.run import main
 from worker.settings import WorkerSettings
 
 

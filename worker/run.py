@@ -1,0 +1,65 @@
+"""Owns one worker's process: settings from the environment in, an exit code out; 2 says that they are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from shared.errors import UnsafeRedis
+from shared.garbage import tune_collector
+from shared.logs import configure_logging
+from shared.models import load_models
+from shared.settings import faults
+from worker.main import WorkerProcess
+from worker.settings import WorkerSettings
+
+_END_S = 5.0
+
+
+async def _work(settings: WorkerSettings) -> None:
+    models = load_models(settings.upstreams_file, os.environ)
+    await WorkerProcess(settings, models).run()
+    await _end_leftovers()
+
+
+async def _end_leftovers() -> None:
+    """Cancel what still runs; leave if something ignores that, as an agent can: a loop waits for ever."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    stuck = (await asyncio.wait(left, timeout=_END_S))[1] if left else ()
+    if stuck:
+        names = sorted(task.get_name() for task in stuck)
+        logging.getLogger("worker").error("left behind: it ignores its cancellation", extra={"tasks": names})
+        logging.shutdown()
+        os._exit(0)
+
+
+def main() -> int:
+    """Run until a signal; return the exit code."""
+    try:
+        settings = WorkerSettings()
+    except ValidationError as error:
+        return _wrong(*faults(error))
+    try:
+        configure_logging("worker", settings.log_level)
+        tune_collector()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(settings))
+    except (ValueError, UnsafeRedis) as error:
+        return _wrong(str(error))
+    except OSError as error:
+        logging.getLogger("worker").error("cannot start", extra={"reason": str(error)})
+        return 1
+    return 0
+
+
+def _wrong(*reasons: str) -> int:
+    for reason in reasons:
+        sys.stderr.write(f"tailrace worker: {reason}\n")
+    return 2
