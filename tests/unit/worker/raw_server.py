@@ -7,8 +7,13 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import cast
+
+from shared.tasks import end_tasks
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+CLIENT_CLOSES_WITHIN_S = 1.0
 
 
 @dataclass
@@ -24,12 +29,31 @@ class RawServer:
     reset: bool = False
     """Whether it is reset rather than closed."""
     closed_by_client: int = 0
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request; the connection is gone when this returns."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.serving.add(task)
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self.serving.discard(task)
+
+    async def close(self) -> None:
+        """Wait for the connections to end; one that its client does not close is closed after a while."""
+        if self.serving:
+            _, left = await asyncio.wait(self.serving, timeout=CLIENT_CLOSES_WITHIN_S)
+            await end_tasks(*left)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(
             (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), 0
@@ -48,7 +72,6 @@ class RawServer:
             self.closed_by_client += 1
         if self.reset:
             writer.transport.abort()
-        writer.close()
 
 
 @asynccontextmanager
@@ -61,6 +84,7 @@ async def raw_server(
     raw.port = server.sockets[0].getsockname()[1]
     async with server:
         yield raw
+    await raw.close()
 
 
 def chunk(delta: object = None, **more: object) -> bytes:

@@ -91,8 +91,12 @@ async def test_a_call_of_an_agents_tool_is_not_held_to_the_models_deadline_for_s
         await asyncio.sleep(5 * settings.silence_s)
         writer.write(HEAD + b"level: 1.9")
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
-    async with await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+    closed = asyncio.Event()
+    async with await asyncio.start_server(slow, "127.0.0.1", 0) as server, asyncio.timeout(10):
         port = server.sockets[0].getsockname()[1]
         assert (await upstreams.http().get(f"http://127.0.0.1:{port}")).text == "level: 1.9"
+        await closed.wait()
     await upstreams.close()
