@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.locked
 PORT ?= 8000
 ARGS ?=
-JOBS ?= 4
+JOBS ?= 5
 
 .PHONY: help run test mutants check format lock venv clean third-party clients-old
 .PHONY: chaos soak chaos-bite rolling chaos-ci bench bench-quick bench-setup bench-growth flame

@@ -49,6 +49,8 @@ MOST_REFUNDS = 8
 """How often a message may be handed back before that costs it an attempt: more than any rolling restart takes."""
 STOP_GRACE_MS = 300
 """How long after a stop a reaper checks that the owner has heard: under a second even with the reaper's pause."""
+LOOK_WITHIN_S = 0.3
+"""How long an appointment that is made beside something else may take: nobody waits for the index's node."""
 PAGE = 1000
 """Entries a read asks for at a time."""
 
@@ -134,11 +136,16 @@ class Log(Appointments):
         marker: bytes,
         channel: str,
     ) -> Claimed | NotClaimed:
-        """Try to become the owner; `marker` is the `attempt` entry for attempt `attempts_seen + 1`."""
+        """Try to become the owner; `marker` is the `attempt` entry for attempt `attempts_seen + 1`.
+
+        A reaper looks at the message when the lease ends: an owner may die before it has made any appointment itself.
+        """
         args: tuple[Arg, ...] = (
             token, lease_ms, most_attempts, random3(), attempts_seen, marker, channel, self._retention.live_ms,
         )  # fmt: skip
-        reply = await self._script("claim", log_keys(ref).live_keys, args)
+        reply, _ = await asyncio.gather(
+            self._script("claim", log_keys(ref).live_keys, args), self._look_in(ref, lease_ms)
+        )
         match reply:
             case [b"ok", epoch, seq, attempt]:
                 await self._replicate(ref)
@@ -214,10 +221,7 @@ class Log(Appointments):
         reply = await self._script("stop", log_keys(ref).record, (ref.message_id, reason))
         status = reply[0].decode()
         if status == "stopping":
-            try:
-                await self._appoint((ref,), STOP_GRACE_MS, sooner_only=True, deadline_s=STOP_GRACE_MS / 1000)
-            except (TailraceError, ReplyError):  # the wish is written down all the same
-                log.info("stop not followed up", extra=ref.fields)
+            await self._look_in(ref, STOP_GRACE_MS)
         return StopReply(status, reply[1].decode() if status == "final" else "")
 
     async def delete(self, ref: MessageRef) -> bool:
@@ -348,6 +352,13 @@ class Log(Appointments):
     async def in_flight(self, tenant: str, chat_id: str) -> list[str]:
         """Return the chat's message ids in flight, oldest first."""
         return [raw.decode() for raw in await self._link.call("ZRANGE", chat_keys(tenant, chat_id)[1], 0, -1)]
+
+    async def _look_in(self, ref: MessageRef, delay_ms: int) -> None:
+        """Have a reaper look at the message `delay_ms` from now at the latest; an index that is away costs nothing."""
+        try:
+            await self._appoint((ref,), delay_ms, sooner_only=True, deadline_s=LOOK_WITHIN_S)
+        except (TailraceError, ReplyError):  # what it is made beside is written down all the same
+            log.info("appointment not made", extra=ref.fields)
 
     def _script(
         self, name: str, keys: tuple[str, ...], args: tuple[Arg, ...], deadline_s: float | None = None

@@ -14,7 +14,7 @@ from deploy.scripted_model.text import full_text
 from shared import events as ev
 from shared.ids import MessageRef
 from shared.log.keys import log_keys
-from tests.integration.worker_kit import Kit, attempts, end, messages, open_kit
+from tests.integration.worker_kit import LEASE_MS, Kit, attempts, end, messages, open_kit
 from tests.support.processes import ProcessGroup, ServerProcess, chat_model
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
@@ -200,6 +200,15 @@ async def test_a_message_given_up_leaves_no_run_behind(kit: Kit) -> None:
     await wait_cancelled(kit, ref, within_s=3.0)
 
 
+async def test_an_answer_whose_worker_dies_as_it_claims_it_is_taken_over_in_time(kit: Kit) -> None:
+    """Nobody watches it, and the appointment that its start has made is far off."""
+    await kit.worker(wait=False, FAILPOINT="after_claim")
+    ref = await kit.send(SLOW)
+    await kit.wait_attempts(ref, 1)
+    await kit.worker()
+    await kit.wait_attempts(ref, 2, within_s=LEASE_MS / 1000 + 2.0)
+
+
 async def test_a_leaving_worker_hands_its_answers_over_with_the_attempt_refunded(kit: Kit) -> None:
     await asyncio.gather(*(kit.worker(TAILRACE_WORKER_DRAIN_S=60, TAILRACE_LEASE_MS=30_000) for _ in range(2)))
     ref = await kit.send(SLOW)
@@ -346,6 +355,7 @@ async def test_a_message_whose_job_was_lost_is_found_and_run(kit: Kit) -> None:
 async def test_a_message_that_waited_too_long_is_told_so(kit: Kit) -> None:
     ref = await kit.send("x")
     await kit.link.call("DEL", "tr:queue")
+    await kit.log.watch(ref, 0)
 
     async def waited() -> bool:
         meta = await kit.meta(ref)

@@ -23,6 +23,8 @@ from tests.support.processes import ProcessGroup, ServerProcess, chat_model, htt
 from tests.support.wait import wait_until
 
 LEASE_MS = 2000
+START_MS = 15_000
+"""How long after a start, which may take that long itself, a reaper looks at it first."""
 FAST: dict[str, Any] = {"TAILRACE_LEASE_MS": LEASE_MS, "TAILRACE_REAP_S": 0.2}
 """A worker's shortest lease, and a reaper that does not wait long."""
 
@@ -58,7 +60,7 @@ class Kit:
         """Create a message in a chat of its own and queue it, as a gateway does."""
         ref = MessageRef("acme", f"chat-{new_message_id()}", new_message_id())
         request = GenerationRequest(model, messages(prompt), params)
-        await self.log.watch(ref, 1000)
+        await self.log.watch(ref, START_MS)
         await self.log.create(
             ref,
             user="ann",
