@@ -3,7 +3,7 @@ them, a deadline for a peer that does not take what is left at the end, and litt
 
 uvicorn has none of it: a client that sends a header a minute keeps its connection for ever, one that sends headers
 without end fills our memory, and a silent stream keeps its request and every call that the application is made of.
-Besides `slim` and `live.transport`, this module knows uvicorn's inside.
+Besides `slim`, `live.transport` and `socket_connection`, this module knows uvicorn's inside.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
 
-from gateway.live.transport import CLOSED_WITHIN_S, DETACH, taken_by
+from gateway.live.transport import DETACH, taken_by
 from gateway.slim import LazyEvent, SlimFlow, SlimQueue
 
 WITHIN_S = 20.0
 LARGEST_HEAD = 64 * 1024
 MOST_AHEAD = 64
 """Requests that may wait on a connection behind the one that is worked on; clients send a few ahead, if any."""
-_REFUSAL = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SERVED: Any = {"type": "http", "method": "GET"}
 """All that uvicorn asks of a request once its response has begun: that it is no HEAD."""
 
@@ -227,45 +224,3 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class GuardedSocket(WebSocketsSansIOProtocol):
-    """One connection from the request on that would make it a WebSocket.
-
-    A request that has a body, or a line or so many headers as `websockets` does not take, is answered with a 400.
-    uvicorn hears nothing of it: it would keep the connection for as long as its peer does, and break down over it when
-    the server stops.
-    """
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self.handshake_initiated:  # a request's head comes whole: it could not be read
-            self.handshake_complete = self.close_sent = True
-            self.transport.write(_REFUSAL)
-            self.transport.close()
-
-    def handle_ping(self) -> None:
-        answers = self.conn.data_to_send()  # to all pings that came together, at the first of them
-        if self.writable.is_set():
-            self.transport.write(b"".join(answers))
-        elif answers:
-            self._pong = answers[-1]
-
-    def handle_cont(self, event: Frame) -> None:
-        if event.data or event.fin:  # `websockets` bounds the bytes of a message, and not of how many frames it is made
-            super().handle_cont(event)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        pong, self._pong = self._pong, b""
-        if pong and not self.transport.is_closing():
-            self.transport.write(pong)
-
-    def shutdown(self) -> None:
-        self.stop_keepalive()
-        if not self.transport.is_closing():  # of one that its client has closed the server's own end would fail
-            super().shutdown()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)

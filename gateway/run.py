@@ -1,4 +1,4 @@
-"""Owns one gateway's process. What cannot work is said in one sentence, with exit status 1 or 2."""
+"""Owns what `python -m gateway` does: settings, checks, the server. What cannot work is said, with status 1 or 2."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import uvloop
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from gateway.app import create_app
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
+from shared.commands import Commands
 from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import tune_collector
 from shared.logs import configure_logging
@@ -62,21 +64,16 @@ def main() -> None:
 
 
 async def _check_redis(settings: GatewaySettings) -> None:
-    link = command_link(settings.redis_url, name="boot")
-    try:
-        await link.open(wait_s=REDIS_WITHIN_S)
-        await check_redis(link)
-    finally:
-        await link.close()
+    await _ask(settings.redis_url, check_redis, wait_s=REDIS_WITHIN_S)
     if settings.queue_url != settings.redis_url:
-        await _check_queue(settings)
+        await _ask(settings.queue_url, check_queue)
 
 
-async def _check_queue(settings: GatewaySettings) -> None:
-    link = command_link(settings.queue_url, name="boot")
+async def _ask(url: str, check: Callable[[Commands], Awaitable[None]], *, wait_s: float | None = None) -> None:
+    link = command_link(url, name="boot")
     try:
-        await link.open()
-        await check_queue(link)
+        await link.open(wait_s=wait_s)
+        await check(link)
     finally:
         await link.close()
 

@@ -18,11 +18,12 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.connection import GuardedProtocol, GuardedSocket
+from gateway.connection import GuardedProtocol
 from gateway.live.drain import drain
 from gateway.live.finding import RESTORE_GRACE_S
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.socket_connection import GuardedSocket
 from shared.tasks import end_tasks
 
 log = logging.getLogger(__name__)

@@ -93,8 +93,6 @@ PING = pack(("PING",))
 PING_EVERY_S = 5.0
 """How often a link for subscriptions asks for a sign of life if nobody asks anything over it. Nothing else has a reply,
 so nothing else would show that the other end is gone."""
-
-
 LOOK_EVERY_S = 1.0
 """How often a link for commands looks whether its connection has gone silent."""
 

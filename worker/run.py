@@ -1,4 +1,4 @@
-"""Owns one worker's process: settings from the environment in, an exit code out; 2 says that they are wrong."""
+"""Owns what `python -m worker` does: settings from the environment in, an exit code out; 2 says they are wrong."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant
 _CHAT = "tests/unit/worker/test_chat_completions.py::test_"
 _RECOVERY = "tests/unit/worker/test_recovery.py::test_"
 _HTTP = "tests/integration/test_gateway_http.py::test_"
-_SOCKET = "tests/integration/test_websocket.py::test_"
+_SOCKET = "tests/integration/test_websocket_connection.py::test_"
 
 ANSWERS = (
     Mutant(
@@ -81,17 +81,17 @@ ANSWERS = (
         (_HTTP + "requests_that_are_sent_ahead_without_end_are_given_up",),
     ),
     Mutant(
-        "a handshake that cannot be read is kept", "gateway/connection.py",
+        "a handshake that cannot be read is kept", "gateway/socket_connection.py",
         "        if not self.handshake_initiated:", "        if False:",
         (_SOCKET + "a_handshake_that_cannot_be_read_is_refused_and_hinders_nothing",),
     ),
     Mutant(
-        "pongs wait without a bound", "gateway/connection.py",
+        "pongs wait without a bound", "gateway/socket_connection.py",
         "        if self.writable.is_set():\n", "        if True:\n",
         (_SOCKET + "pings_of_a_client_that_takes_nothing_do_not_fill_our_memory",),
     ),
     Mutant(
-        "who was refused a socket keeps it", "gateway/connection.py",
+        "who was refused a socket keeps it", "gateway/socket_connection.py",
         "        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)\n", "",
         (_SOCKET + "pings_of_a_client_that_takes_nothing_do_not_fill_our_memory",),
     ),

@@ -15,8 +15,8 @@ from worker.upstreams.base import UpstreamError
 from worker.upstreams.chat_events import read_usage
 from worker.upstreams.failures import from_event
 from worker.upstreams.refusals import Refusal
-from worker.upstreams.responses_output import Texts, as_events
-from worker.upstreams.tool_calls import input_text, tool_input
+from worker.upstreams.responses_calls import Calls
+from worker.upstreams.responses_output import Texts, as_events, text_of
 
 _INCOMPLETE: dict[str, ev.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
 
@@ -39,10 +39,7 @@ class ResponsesEvents:
         self._attached_again = False
         self.reason: ev.FinishReason | None = None
         self.usage: ev.Usage | None = None
-        self._calls: dict[object, tuple[str, str]] = {}
-        self._inputs_told: set[str] = set()
-        self._inputs: dict[str, list[str]] = {}
-        """The pieces of each call's input that were told."""
+        self._calls = Calls()
         self._reasoning = ""
         self._texts = Texts()
         self._sources = 0
@@ -79,7 +76,7 @@ class ResponsesEvents:
         """Return the events of the end; raise `UpstreamError` if the response never came to one."""
         if self.reason is None:
             raise UpstreamError("upstream_interrupted", retryable=True)
-        reason = "tool-calls" if self.reason == "stop" and self._inputs_told else self.reason
+        reason = "tool-calls" if self.reason == "stop" and self._calls.told else self.reason
         return [ev.Finish(reason)]
 
     def _is_new(self, kind: str, number: object) -> bool:
@@ -104,16 +101,19 @@ class ResponsesEvents:
             case "output_text.delta" | "refusal.delta":
                 return self._text(kind, event)
             case "output_text.done" | "refusal.done":
-                whole = _text_of(event, "text") or _text_of(event, "refusal")
+                whole = text_of(event, "text") or text_of(event, "refusal")
                 return self._say(kind, self._texts.rest(_place(event), whole))
             case "reasoning_text.delta" | "reasoning_summary_text.delta":
                 return self._thought(kind, event)
             case "reasoning_summary_part.added" if event.get("summary_index"):
                 return self._thought("response.reasoning_summary_text.delta", {"delta": "\n\n"})
-            case "output_item.added" | "output_item.done":
-                return self._item(kind, event)
-            case "function_call_arguments.delta" | "function_call_arguments.done":
-                return self._arguments(kind, event)
+            case (
+                "output_item.added"
+                | "output_item.done"
+                | "function_call_arguments.delta"
+                | "function_call_arguments.done"
+            ):
+                return self._calls.read(kind, event)
             case "output_text.annotation.added":
                 return self._source(event.get("annotation"))
             case "created" | "queued" | "in_progress":
@@ -130,7 +130,7 @@ class ResponsesEvents:
 
     def _opening(self, event: dict[str, Any]) -> list[ev.Event]:
         response = event.get("response")
-        known, self.response_id = self.response_id, _text_of(response, "id") or self.response_id
+        known, self.response_id = self.response_id, text_of(response, "id") or self.response_id
         return [ev.Upstream(self.response_id)] if self._tells_id and self.response_id and not known else []
 
     def _no_event(self, body: dict[str, Any]) -> list[ev.Event]:
@@ -143,7 +143,7 @@ class ResponsesEvents:
         return self._ending(str(body["status"]), body)  # all at once, from a server that does not stream
 
     def _text(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
-        delta = _text_of(event, "delta")
+        delta = text_of(event, "delta")
         if delta:
             self._texts.piece(_place(event), delta)
         return self._say(kind, delta)
@@ -160,53 +160,12 @@ class ResponsesEvents:
             return []  # the summary of what is told in full, or the other way round
         return [ev.ReasoningDelta("", delta)]
 
-    def _item(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
-        item = event.get("item")
-        if not isinstance(item, dict) or item.get("type") != "function_call":
-            return []
-        # Servers name an item by its id, by that of its call (llama.cpp), or only by its place.
-        names = [_text_of(item, "id"), _text_of(item, "call_id")]
-        keys: list[object] = [name for name in names if name] or [event.get("output_index")]
-        call = next((self._calls[key] for key in keys if key in self._calls), None)
-        out: list[ev.Event] = []
-        if call is None:
-            call = names[1] or str(keys[0]), _text_of(item, "name")
-            self._calls |= dict.fromkeys(keys, call)
-            out.append(ev.ToolInputStart(*call))
-        if kind == "response.output_item.done":
-            out += self._input(call, input_text(item.get("arguments")))
-        return out
-
-    def _arguments(self, kind: str, event: dict[str, Any]) -> list[ev.Event]:
-        key = event.get("item_id", event.get("output_index"))
-        known = self._calls.get(key)
-        if kind == "response.function_call_arguments.done":
-            text = _text_of(event, "arguments")
-            return self._input(known, text) if known and text else []
-        known = known or next(reversed(self._calls.values()), None)
-        delta = _text_of(event, "delta")
-        return [self._piece(known[0], delta)] if known and delta else []
-
-    def _piece(self, call_id: str, text: str) -> ev.ToolInputDelta:
-        self._inputs.setdefault(call_id, []).append(text)
-        return ev.ToolInputDelta(call_id, text)
-
-    def _input(self, call: tuple[str, str], text: str) -> list[ev.Event]:
-        call_id, name = call
-        if call_id in self._inputs_told:
-            return []
-        self._inputs_told.add(call_id)
-        # Some servers give the last of it only here; who adds pieces up would be without it.
-        said = "".join(self._inputs.pop(call_id, ()))
-        rest = text[len(said) :] if said and text.startswith(said) else ""
-        return [*([self._piece(call_id, rest)] if rest else ()), tool_input(call_id, name, text or said)]
-
     def _source(self, annotation: object) -> list[ev.Event]:
-        url = _text_of(annotation, "url")
+        url = text_of(annotation, "url")
         if not url:
             return []
         self._sources += 1
-        return [ev.SourceUrl(f"source-{self._sources}", url, _text_of(annotation, "title") or msgspec.UNSET)]
+        return [ev.SourceUrl(f"source-{self._sources}", url, text_of(annotation, "title") or msgspec.UNSET)]
 
     def _ending(self, kind: str, response: object) -> list[ev.Event]:
         body: dict[str, Any] = response if isinstance(response, dict) else {}
@@ -220,7 +179,7 @@ class ResponsesEvents:
         details = body.get("incomplete_details")
         if status == "incomplete":
             # Whatever the reason, it is not whole: of all that wires can say, `length` says that to every client.
-            self.reason = _INCOMPLETE.get(_text_of(details, "reason"), "length")
+            self.reason = _INCOMPLETE.get(text_of(details, "reason"), "length")
         else:
             self.reason = "stop"
         return out
@@ -230,24 +189,17 @@ class ResponsesEvents:
 
         By kind, not by name: an item may have other names there than it had before.
         """
-        begun = {call_id for call_id, _ in self._calls.values()}
+        begun = self._calls.begun
         spoken, thought = self._texts.begun, bool(self._texts.begun or self._reasoning)
         out: list[ev.Event] = []
         for kind, event in as_events(output):
             if kind == "response.output_item.done":
-                told = bool(begun) and _text_of(event["item"], "call_id") not in begun
+                told = bool(begun) and text_of(event["item"], "call_id") not in begun
             else:
                 told = thought if kind.startswith("response.reasoning") else spoken
             out += [] if told else self._read(kind, event)
-        for call in dict.fromkeys(self._calls.values()):
-            out += self._input(call, "")  # begun, and never said to be over
-        return out
+        return [*out, *self._calls.close()]
 
 
 def _place(event: dict[str, Any]) -> tuple[object, object]:
     return event.get("item_id"), event.get("content_index")
-
-
-def _text_of(mapping: object, key: str) -> str:
-    value = mapping.get(key) if isinstance(mapping, dict) else None
-    return value if isinstance(value, str) else ""

@@ -70,5 +70,11 @@ def as_events(output: object) -> Iterator[tuple[str, dict[str, Any]]]:
                 pass
 
 
+def text_of(mapping: object, key: str) -> str:
+    """Return a member that is a text, else an empty one."""
+    value = mapping.get(key) if isinstance(mapping, dict) else None
+    return value if isinstance(value, str) else ""
+
+
 def _dicts(value: object) -> Iterator[dict[str, Any]]:
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
