@@ -12,7 +12,7 @@ ARGS ?=
 JOBS ?= 5
 
 .PHONY: help run test mutants check format lock venv clean third-party clients-old
-.PHONY: chaos soak chaos-bite rolling chaos-ci bench bench-quick bench-setup bench-growth flame
+.PHONY: chaos soak chaos-bite rolling upgrade chaos-ci bench bench-quick bench-setup bench-growth flame
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1	/' | expand -t 22
@@ -67,6 +67,9 @@ rolling: $(STAMP) ## restart every worker and gateway, twice, under 100 streams,
 	$(PY) -m tests.chaos.rolling
 	$(PY) -m tests.chaos.rolling --rounds 1 --wrong no-delay
 	$(PY) -m tests.chaos.rolling --rounds 1 --wrong short-grace
+
+upgrade: $(STAMP) ## roll a fleet from FROM=commit (or a folder with its services) to this tree and back, under 100 streams
+	$(PY) -m tests.chaos.upgrade $(FROM)
 
 chaos-ci: $(STAMP) ## the short profile, directed scenarios, short rolling restarts and one planted fault, as tests
 	$(PY) -m pytest -m chaos tests/chaos $(ARGS)

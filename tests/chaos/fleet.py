@@ -49,6 +49,8 @@ class FleetSettings:
     grace_s: float = 12.0
     sentinel: bool = False
     """Whether workers and gateways ask Sentinel themselves, in place of a pipe that is led elsewhere."""
+    tree: Path = ROOT
+    """Whose code the workers and gateways of the beginning run."""
     env: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -59,6 +61,8 @@ class Member:
     name: str
     role: str
     port: int
+    tree: Path
+    """Whose code it runs: this one's, or another release's."""
     pipes: dict[str, Pipe] = field(default_factory=dict)
     process: ServerProcess | None = None
     life: Life | None = None
@@ -84,16 +88,20 @@ class Fleet:
 
     @property
     def workers(self) -> list[Member]:
-        return [member for member in self.members.values() if member.role == "worker"]
+        return self.of("worker")
 
     @property
     def gateways(self) -> list[Member]:
-        return [member for member in self.members.values() if member.role == "gateway"]
+        return self.of("gateway")
 
     @property
     def port(self) -> int:
         """Where clients go."""
         return self.balancer.port
+
+    def of(self, role: str) -> list[Member]:
+        """Return the members of one role, the oldest first."""
+        return [member for member in self.members.values() if member.role == role]
 
     async def open(self) -> None:
         """Start everything and wait until it is ready."""
@@ -110,7 +118,7 @@ class Fleet:
         await self.model.wait_ready("/healthz", READY_WITHIN_S)
         for role, count in (("worker", self.settings.workers), ("gateway", self.settings.gateways)):
             for number in range(1, count + 1):
-                await self.add(f"{role}-{number}", role)
+                await self.add(f"{role}-{number}", role, self.settings.tree)
         await asyncio.gather(*(self.ready(member) for member in self.members.values()))
         self._looking = asyncio.create_task(self._look(), name="fleet-look")
 
@@ -130,9 +138,9 @@ class Fleet:
         await self.balancer.close()
         await self.stores.close()
 
-    async def add(self, name: str, role: str) -> Member:
-        """Make a place and fill it."""
-        member = Member(name, role, free_port())
+    async def add(self, name: str, role: str, tree: Path = ROOT) -> Member:
+        """Make a place and fill it with what runs the code of `tree`."""
+        member = Member(name, role, free_port(), tree)
         targets = {"redis": self.stores.address, "queue": self.stores.queue_address}
         if role == "worker":
             assert self.model is not None
@@ -149,7 +157,7 @@ class Fleet:
         number = sum(life.name == member.name for life in self.lives) + 1
         values = {**self._env(member, number), **self.settings.env, **env}
         module = "worker" if member.role == "worker" else "gateway"
-        member.process = await self._spawn(f"{member.name}.{number}", member.port, ("-m", module), values)
+        member.process = await self._spawn(f"{member.name}.{number}", member.port, ("-m", module), values, member.tree)
         member.life = Life(member.name, number, member.process.pid, time.time())
         member.ready, member.frozen, member.values = False, False, {}
         self.lives.append(member.life)
@@ -298,7 +306,7 @@ class Fleet:
         }
 
     async def _spawn(
-        self, name: str, port: int, arguments: tuple[str, ...], env: Mapping[str, object]
+        self, name: str, port: int, arguments: tuple[str, ...], env: Mapping[str, object], tree: Path = ROOT
     ) -> ServerProcess:
         output = self.out / "logs" / f"{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TAILRACE_", "OPENAI_"))}
@@ -309,7 +317,7 @@ class Fleet:
                 *guard,
                 sys.executable,
                 *arguments,
-                cwd=ROOT,
+                cwd=tree,
                 env={**inherited, "PYTHONUNBUFFERED": "1", **values},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.check.report import VOID
+from tests.chaos.upgrade import SERVICES
 from tests.support.processes import ROOT
 
 pytestmark = [
@@ -51,6 +53,12 @@ async def test_a_rolling_restart_is_ordinary_churn_unless_it_is_configured_wrong
     await _run(
         "tests.chaos.rolling", "--streams", "40", "--rounds", "1", "--pods", "2", "--seed", "5", "--wrong", wrong
     )
+
+
+async def test_a_fleet_of_another_release_is_rolled_to_this_one_and_back_unnoticed(tmp_path: Path) -> None:
+    for service in SERVICES:  # of the same code: what is shown here is that the road is there, which a release takes
+        shutil.copytree(ROOT / service, tmp_path / service, ignore=shutil.ignore_patterns("__pycache__"))
+    await _run("tests.chaos.upgrade", str(tmp_path), "--streams", "40", "--pods", "2", "--seed", "5")
 
 
 @pytest.mark.timeout(700)
