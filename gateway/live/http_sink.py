@@ -37,6 +37,10 @@ class HttpSink:
         return self._connection is not None and self._connection.gone
 
     @property
+    def backlog(self) -> int:
+        return 0 if self._connection is None else self._connection.backlog
+
+    @property
     def taken(self) -> int:
         return 0 if self._connection is None else self._connection.taken
 

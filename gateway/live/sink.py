@@ -13,10 +13,6 @@ class Direct(Protocol):
     transport: Transport
     """What `push_to_all` takes."""
 
-    @property
-    def backlog(self) -> int:
-        """Bytes pushed that the socket has not taken yet."""
-
     def push(self, chunks: bytes, bound: int) -> bool:
         """Hand over whole HTTP chunks without waiting; False if more than `bound` bytes wait already."""
 
@@ -33,6 +29,10 @@ class Sink(Protocol):
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes handed over that the socket has not taken yet, as far as the connection knows."""
 
     @property
     def taken(self) -> int:

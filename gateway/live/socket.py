@@ -86,6 +86,7 @@ class SubscriptionSink:
     started = True
     direct = None
     gone = False
+    backlog = 0  # `send` waits for the outbox, and the session watches its socket itself
 
     def __init__(self, session: SocketSession, sub: str) -> None:
         self._session = session

@@ -195,8 +195,7 @@ class Viewer:
 
     def stuck(self, now: float) -> float:
         """Return for how many seconds the socket has taken nothing of what waits for it."""
-        direct = self._sink.direct
-        if not self._sending and (direct is None or direct.backlog == 0):
+        if not self._sending and self._sink.backlog == 0:
             self._stall = NO_STALL
             return 0.0
         self._stall = look(self._stall, self._sink.taken, now)

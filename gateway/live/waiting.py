@@ -30,6 +30,7 @@ class _NoSink:
     started = True
     direct = None
     gone = False
+    backlog = 0
     taken = 0
 
     async def send(self, data: bytes) -> None:

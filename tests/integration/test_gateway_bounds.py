@@ -73,8 +73,12 @@ async def test_who_takes_nothing_is_not_kept_behind_the_end_or_the_break(
         assert re.findall(r"^tailrace_gateway_slow_viewers_total (\S+)$", told, re.MULTILINE) == ["1.0"]
 
 
-async def test_who_takes_nothing_in_mid_stream_is_cut_off_and_counted(make_gateway: MakeGateway, log: Log) -> None:
-    async with make_gateway(send_timeout_s=0.5, viewer_buffer_bytes=65_536) as gateway, gateway.client() as client:
+@pytest.mark.parametrize("direct", [True, False])
+async def test_who_takes_nothing_in_mid_stream_is_cut_off_and_counted(
+    make_gateway: MakeGateway, log: Log, direct: bool
+) -> None:
+    settings: dict[str, Any] = {"send_timeout_s": 0.5, "viewer_buffer_bytes": 65_536, "direct_writes": direct}
+    async with make_gateway(**settings) as gateway, gateway.client() as client:
         writer = await running(client, log)
         for _ in range(60):
             await writer.say("x" * 50_000)

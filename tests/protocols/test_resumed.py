@@ -27,6 +27,7 @@ class Sink:
 
     direct = None
     gone = False
+    backlog = 0
     taken = 0
 
     def __init__(self) -> None:

@@ -28,6 +28,7 @@ class Recording:
 
     gone = False
     direct = None
+    backlog = 0
     taken = 0
 
     def __init__(self) -> None:
