@@ -101,10 +101,13 @@ def _read(body: bytes) -> dict[tuple[str, str | None], Any]:
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
             continue
+        key_id = entry.get("kid")
         for algorithm, key_type in KEY_TYPES.items():
             if entry.get("kty") == key_type and entry.get("alg", algorithm) == algorithm:
                 try:
-                    keys[algorithm, entry.get("kid")] = jwt.PyJWK(entry, algorithm).key
-                except (jwt.PyJWTError, ValueError):
-                    log.warning("unusable key in the key set", extra={"kid": str(entry.get("kid"))[:64]})
+                    if not isinstance(key_id, str | None):
+                        raise ValueError("its id is no text")
+                    keys[algorithm, key_id] = jwt.PyJWK(entry, algorithm).key
+                except (jwt.PyJWTError, ValueError) as error:
+                    log.warning("unusable key in the key set", extra={"kid": str(key_id)[:64], "reason": str(error)})
     return keys

@@ -89,6 +89,8 @@ async def test_keys_work_only_with_their_own_algorithm_and_id(issuer: Issuer) ->
         public(OTHER_CURVE, "e384"),
         {"kty": "oct", "kid": "o1", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"},
         {"kty": "RSA", "kid": "broken"},
+        {**public(EC_KEY, ""), "kid": ["e1"]},
+        {**public(EC_KEY, ""), "kid": 1},
     )
     check = verifier(issuer.jwks())
     assert await check.verify(token(RSA_KEY, "RS256", "r1")) is not None
