@@ -32,7 +32,18 @@ def failing_as_upstream() -> Generator[None]:
     except EventTooLong:
         raise UpstreamError("upstream_error", "The model sent an event of more than 8 MiB.") from None
     except BROKEN as error:
+        _forget_frames(error)
         raise from_sdk(error, time.time()) from None
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Nobody reads where it was raised, and all that the call knew would wait for the garbage collector with it.
+
+    Since Python 3.12 the frames of a context manager that is a generator know the error that went through them.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def from_status(status: int, body: object, headers: Any, now: float) -> UpstreamError:
