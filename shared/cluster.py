@@ -143,14 +143,17 @@ class ClusterLink:
         packed = pack(("EVALSHA", digest_of(source), *tail))
         return await self._run(slot_of(keys[0]), packed, (source, tail), deadline_s)
 
-    def at_once(
-        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
-    ) -> asyncio.Future[Any] | None:
-        """Send a script to the slot's owner, once; see `Commands`. A redirect is an error like others here."""
-        member = self._owners[slot_of(keys[0])]
+    def standing(self, key: str) -> object | None:
+        """Return the connection to the slot's owner, as far as we know; see `Commands`."""
+        member = self._owners[slot_of(key)]
+        return None if member is None else member.link.standing(key)
+
+    def exec_at_once(self, key: str, packed: Sequence[bytes], *, deadline_s: float) -> asyncio.Future[list[Any]] | None:
+        """Send a transaction to the slot's owner, once; see `Commands`. A redirect is an error like others here."""
+        member = self._owners[slot_of(key)]
         if member is None:
             return None
-        reply = member.link.at_once(source, keys, args, deadline_s=_a_share(deadline_s))
+        reply = member.link.exec_at_once(key, packed, deadline_s=_a_share(deadline_s))
         if reply is not None:
             reply.add_done_callback(self._want_map_if_lost)
         return reply

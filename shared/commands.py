@@ -35,7 +35,7 @@ class Commands(Protocol):
 
     @property
     def crosses_slots(self) -> bool:
-        """Whether a script may be given keys of several messages."""
+        """Whether a transaction may be given keys of several messages."""
 
     async def open(self, *, wait_s: float | None = None) -> None:
         """Start connecting; with `wait_s`, raise `Unavailable` unless `up` by then."""
@@ -52,12 +52,17 @@ class Commands(Protocol):
     async def script(self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float) -> Any:
         """Run a Lua script; all `keys` must be in one slot."""
 
-    def at_once(
-        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
-    ) -> asyncio.Future[Any] | None:
-        """Send a script on the connection that stands, once; None if there is none.
+    def standing(self, key: str) -> object | None:
+        """Return what stands for the connection on which a command for `key` would go now, None if there is none.
 
-        The future gets the reply, or whatever went wrong: the caller then goes the long way, by `script`.
+        As long as it is the same object, what was sent before on it has come to the same server, and before.
+        """
+
+    def exec_at_once(self, key: str, packed: Sequence[bytes], *, deadline_s: float) -> asyncio.Future[list[Any]] | None:
+        """Send packed commands as one transaction on the connection that stands, once; None if there is none.
+
+        All that they touch lies on the server of `key`. The future gets their replies, in which an error is an
+        `ErrorReply`, or whatever else went wrong: the caller then finds out what became of it.
         """
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:

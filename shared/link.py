@@ -182,21 +182,17 @@ class Link:
         tail = (len(keys), *keys, *args)
         return self._send(pack(("EVALSHA", digest_of(source), *tail)), (source, tail), deadline_s)
 
-    def at_once(
-        self, source: str, keys: tuple[str, ...], args: tuple[Arg, ...], *, deadline_s: float
-    ) -> asyncio.Future[Any] | None:
-        """Send a script on the connection that stands, once; see `Commands`."""
+    def standing(self, key: str) -> Pipeline | None:
+        """Return the connection that stands; see `Commands`."""
+        return self._pipeline
+
+    def exec_at_once(self, key: str, packed: Sequence[bytes], *, deadline_s: float) -> asyncio.Future[list[Any]] | None:
+        """Send a transaction on the connection that stands, once; see `Commands`."""
         pipeline = self._pipeline
         if pipeline is None:
             return None
         self.stats.commands += 1
-        digest = digest_of(source)
-        if digest in pipeline.scripts:
-            packed = pack(("EVALSHA", digest, len(keys), *keys, *args))
-        else:  # nobody would load it for us
-            pipeline.scripts.add(digest)
-            packed = pack(("EVAL", source, len(keys), *keys, *args))
-        return pipeline.call(packed, pipeline.time() + self._patience_s(deadline_s))
+        return pipeline.transact(packed, pipeline.time() + self._patience_s(deadline_s))
 
     async def everywhere(self, *args: Arg) -> dict[str, Any]:
         """Send a command to the one primary; see `Commands`."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, cast
 
 import hiredis
@@ -33,6 +34,9 @@ def pack(args: tuple[Arg, ...]) -> bytes:
     return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]  # its stub types a tuple of one
 
 
+_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
+
+
 class Pipeline(asyncio.Protocol):
     """One connection's life."""
 
@@ -53,8 +57,9 @@ class Pipeline(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         self.lost: asyncio.Future[None] = self._loop.create_future()
-        self.scripts: set[str] = set()
-        """Digests of the scripts sent whole on this connection: the server knows them until it says otherwise."""
+        self._ignored: tuple[asyncio.Future[Any], float] = (self._loop.create_future(), math.inf)
+        """Waits for replies that nobody wants: it is done already."""
+        self._ignored[0].cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of it
@@ -81,8 +86,6 @@ class Pipeline(asyncio.Protocol):
             waiting, _ = self._waiting.popleft()
             if not waiting.done():
                 if isinstance(reply, ErrorReply):
-                    if str(reply).startswith("NOSCRIPT"):
-                        self.scripts.clear()
                     waiting.set_exception(reply)
                 else:
                     waiting.set_result(reply)
@@ -112,6 +115,17 @@ class Pipeline(asyncio.Protocol):
             self._look_again(end)
         self.send(packed)
         return reply
+
+    def transact(self, packed: Sequence[bytes], end: float) -> asyncio.Future[list[Any]]:
+        """Send packed commands as one transaction, as `call`; the future gets all of their replies at once."""
+        if self._transport is not None:
+            if not self._waiting:
+                self._silent_since = self._loop.time()
+            self.send(_MULTI)
+            for each in packed:
+                self.send(each)
+            self._waiting.extend(repeat(self._ignored, 1 + len(packed)))  # "OK", and "QUEUED" for each
+        return self.call(_EXEC, end)
 
     def _look_again(self, at: float) -> None:
         if self._timer is not None:

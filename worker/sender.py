@@ -19,7 +19,6 @@ from typing import Literal
 from shared.errors import StorageFull, Unavailable
 from shared.events import Event, Spoken
 from shared.log.extender import Extension
-from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Backup, Ownership, Reply
 from worker.checkpoints import Checkpoints
@@ -72,7 +71,6 @@ class Sender:
     ) -> None:
         self._store = store
         self._own = own
-        self._keys = log_keys(own.ref).hot
         self.ledger = ledger
         self._backup = backup
         self.lease = lease
@@ -95,6 +93,8 @@ class Sender:
         """Whether a callback is due: `_shoot`, or `_landed` after its EXTEND."""
         self._shot = (0.0, 0)
         """When the EXTEND under way was sent, and the last seq in it."""
+        self._known_to: object | None = None
+        """The connection on which an APPEND was answered `ok`; only there ids are a fence (PROTOCOL 8.14)."""
         self._closed = False
         self._may_restore_at = 0.0
         self.storage_full = False
@@ -187,7 +187,7 @@ class Sender:
     def _shoot(self, now: float) -> Extension | None:
         """Send what waits, if that is all there is to do."""
         try:
-            if not self._parked or self._beat:
+            if not self._parked or self._beat or not self._is_known_here():
                 self._shooting = False
                 self._wake_task()
                 return None
@@ -198,7 +198,7 @@ class Sender:
             return None
         self._shot = (now, self.acked + len(batch))
         deadline_s = max(self.lease.left_s(now), _LEAST_DEADLINE_S)
-        return Extension(self._own, self._keys, self.acked, batch, deadline_s, self._landed)
+        return Extension(self._own, self.acked, batch, deadline_s, self._landed)
 
     def _landed(self, went_well: bool) -> None:
         """Go on after an EXTEND; if it failed, the task learns why by an APPEND of the same entries."""
@@ -226,6 +226,9 @@ class Sender:
         if self._room is not None and not self._room.done() and not self.full:
             self._room.set_result(None)
 
+    def _is_known_here(self) -> bool:
+        return self._known_to is not None and self._known_to is self._store.standing(self._own.ref)
+
     @property
     def _to_send(self) -> bool:
         return self._beat or self.ledger.goes_beyond(self.acked)
@@ -233,7 +236,7 @@ class Sender:
     async def _append(self, deadline_s: float) -> Reply:
         """Send one append and act on its reply; raise `NotOurs` or `Unavailable`."""
         self._beat = False
-        sent_at = self._loop.time()
+        sent_at, connection = self._loop.time(), self._store.standing(self._own.ref)
         reply = await self._store.append(
             self._own,
             self.acked + 1,
@@ -243,6 +246,7 @@ class Sender:
             deadline_s=max(deadline_s, _LEAST_DEADLINE_S),
         )
         if reply.status == "ok":
+            self._known_to = connection if connection is self._store.standing(self._own.ref) else None
             self._confirm(reply.seq, sent_at)
             self.lease.confirmed(sent_at)
             if reply.stop:

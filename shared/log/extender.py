@@ -16,16 +16,17 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared.commands import Arg, Commands
-from shared.log.scripts import script
+from shared.commands import Commands
+from shared.log.keys import log_keys
 from shared.log.types import Ownership
+from shared.pipeline import pack
 
 log = logging.getLogger(__name__)
 
 MOST_TOGETHER = 32
-"""Messages in one script, during which Redis serves nobody else."""
+"""Messages in one transaction, during which Redis serves nobody else."""
 MOST_BYTES = 65_536
-"""Payload bytes after which a script takes no further message."""
+"""Payload bytes after which a transaction takes no further message."""
 
 Landed = Callable[[bool], None]
 """Told whether an extension went well; if not, or if nobody knows, `Log.append` of the same tells."""
@@ -35,7 +36,6 @@ class Extension(Struct, frozen=True):
     """What a message's owner has to say in a round: `payloads` (one at least) behind entry `last`."""
 
     own: Ownership
-    keys: tuple[str, ...]
     last: int
     payloads: Sequence[bytes]
     deadline_s: float
@@ -100,14 +100,11 @@ class Extender:
             self._send(group)
 
     def _send(self, group: list[Extension]) -> None:
-        keys: list[str] = []
-        args: list[Arg] = []
+        packed: list[bytes] = []
         for each in group:
-            keys += each.keys
-            own = each.own
-            args += (own.token, each.last, own.epoch, len(each.payloads), *each.payloads)
+            packed += _commands(each)
         deadline_s = min([each.deadline_s for each in group])  # those with more time send again
-        reply = self._link.at_once(script("extend"), tuple(keys), tuple(args), deadline_s=deadline_s)
+        reply = self._link.exec_at_once(log_keys(group[0].own.ref).stream, packed, deadline_s=deadline_s)
         if reply is None:
             _tell(group, ())
         else:
@@ -128,14 +125,36 @@ def _groups(extensions: list[Extension], most: int) -> Iterator[list[Extension]]
         yield group
 
 
+def _commands(extension: Extension) -> list[bytes]:
+    """Return what adds the entries and publishes them. Redis takes no id that is not above the last one: the fence."""
+    own, last, payloads = extension.own, extension.last, extension.payloads
+    stream = log_keys(own.ref).stream
+    packed: list[bytes] = []
+    for seq, payload in enumerate(payloads, last + 1):
+        packed.append(pack(("XADD", stream, "NOMKSTREAM", b"%d-%d" % (own.epoch, seq), "d", payload)))
+    said = b"%d-%d %d-%d\n%b" % (own.epoch, last, own.epoch, last + 1, b"\n".join(payloads))
+    packed.append(pack(("PUBLISH", stream, said)))
+    return packed
+
+
 def _replied(group: list[Extension], reply: asyncio.Future[Any]) -> None:
     went_well = not reply.cancelled() and reply.exception() is None
     _tell(group, reply.result() if went_well else ())
 
 
-def _tell(group: list[Extension], replies: Sequence[bytes]) -> None:
-    for index, each in enumerate(group):
+def _tell(group: list[Extension], replies: Sequence[object]) -> None:
+    at = 0
+    for each in group:
+        added = replies[at : at + len(each.payloads)]  # their ids; None or an error in place of one that was not
+        at += len(each.payloads) + 1
         try:
-            each.landed(bool(replies) and replies[index] == b"ok")
+            each.landed(_were_added(added))
         except Exception:  # one message's bug must not cost the others their tokens
             log.exception("extension callback failed", extra=each.own.ref.fields)
+
+
+def _were_added(replies: Sequence[object]) -> bool:
+    for each in replies:
+        if type(each) is not bytes:
+            return False
+    return bool(replies)

@@ -88,6 +88,10 @@ class Log(Appointments):
         """Whether outcomes are decided before anybody is told, and replicated by replicas that keep up."""
         return self._replicas > 0
 
+    def standing(self, ref: MessageRef) -> object | None:
+        """Return what stands for the connection on which an operation on the message would go now; see `Commands`."""
+        return self._link.standing(log_keys(ref).stream)
+
     async def create(
         self,
         ref: MessageRef,
@@ -270,7 +274,7 @@ class Log(Appointments):
 
     async def meta(self, ref: MessageRef) -> Meta | None:
         """Read the message's record; None where there is none."""
-        clock, *values = await self._script("meta", log_keys(ref).record, META_FIELDS)
+        clock, *values = await self._script("meta", log_keys(ref).hot, META_FIELDS)
         if values[0] is None:
             return None
         fields = {name: None if raw is None else raw.decode() for name, raw in zip(META_FIELDS, values, strict=True)}

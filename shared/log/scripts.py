@@ -8,10 +8,10 @@ from importlib.resources import files
 
 @cache
 def script(name: str) -> str:
-    """Return the source of the log script `name`, prelude included (APPEND and EXTEND have none)."""
+    """Return the source of the log script `name`, prelude included (APPEND has none)."""
     folder = files("shared.log") / "lua"
     source = (folder / f"{name}.lua").read_text()
-    return source if name in ("append", "extend") else (folder / "prelude.lua").read_text() + source
+    return source if name == "append" else (folder / "prelude.lua").read_text() + source
 
 
 @cache

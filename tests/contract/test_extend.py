@@ -1,18 +1,18 @@
-"""EXTEND: entries from the owner alone, behind the entry it believes to be the last; or nothing at all."""
+"""EXTEND: entries behind the entry that the owner knows to be the last; ids that are not above it are refused."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from shared.cursor import Cursor
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
-from shared.log.types import Reply, new_token
+from shared.log.types import Exists, Reply
 from tests.support.log import (
     Listener,
     append,
     claim,
+    create,
     ending,
     extend,
     extend_by,
@@ -47,15 +47,13 @@ async def test_it_publishes_the_same_batch(log: Log, ref: MessageRef, redis_url:
     assert appended == b"%d-4 %d-5\n%b\n%b" % (own.epoch, own.epoch, text("c"), text("d"))
 
 
-async def test_a_repetition_and_a_gap_write_and_publish_nothing(log: Log, ref: MessageRef, redis_url: str) -> None:
+async def test_a_repetition_writes_nothing_twice(log: Log, ref: MessageRef) -> None:
     own = await started(log, ref)
     assert await extend(log, own, 2, "a", "b")
-    async with Listener(redis_url, log_keys(ref).stream) as listener:
-        assert not await extend(log, own, 2, "a", "b")
-        assert not await extend(log, own, 3, "b", "c")
-        assert not await extend(log, own, 5, "d")
-        assert await listener.heard() == []
-    assert (await payloads(log, ref))[2:] == [text("a"), text("b")]
+    assert not await extend(log, own, 2, "a", "b")
+    assert not await extend(log, own, 3, "b", "c"), "what is new in it is written, and the owner will ask"
+    assert (await payloads(log, ref))[2:] == [text("a"), text("b"), text("c")]
+    assert await append(log, own, 4, "b", "c") == Reply("ok", 5)
 
 
 async def test_the_lease_stays_as_it_is(log: Log, ref: MessageRef) -> None:
@@ -65,35 +63,48 @@ async def test_the_lease_stays_as_it_is(log: Log, ref: MessageRef) -> None:
     assert (await seen(log, ref)).lease_until == before.lease_until
 
 
-async def test_a_foreign_token_is_refused(log: Log, ref: MessageRef) -> None:
-    own = await started(log, ref)
-    assert not await extend(log, replace(own, token=new_token()), 2, "a")
-    assert len(await payloads(log, ref)) == 2
-
-
-async def test_a_zombie_is_refused_even_where_its_successor_has_a_lower_epoch(
-    log: Log, ref: MessageRef, link: Link
-) -> None:
+async def test_a_zombie_is_refused_from_its_successors_claim_on(log: Log, ref: MessageRef, link: Link) -> None:
     zombie = await started(log, ref)
+    assert await extend(log, zombie, 2, "a")
     await run_out(link, ref)
     await claim(log, ref, seen=1)
-    # As after a failover to a server whose clock is behind: the id alone would not fence.
-    ahead = replace(zombie, epoch=zombie.epoch + 10**9)
-    assert not await extend(log, ahead, 3, "ghost")
+    assert not await extend(log, zombie, 3, "ghost")
+    assert len(await payloads(log, ref)) == 4
+
+
+async def test_what_a_refused_one_publishes_fits_nobody_who_has_the_claim(
+    log: Log, ref: MessageRef, link: Link, redis_url: str
+) -> None:
+    zombie = await started(log, ref)
+    async with Listener(redis_url, log_keys(ref).stream) as listener:
+        await run_out(link, ref)
+        own = await claim(log, ref, seen=1)
+        assert not await extend(log, zombie, 2, "ghost")
+        marked, ghost = await listener.heard()
+    assert marked.startswith(b"%d-2 %d-3\n" % (zombie.epoch, own.epoch))
+    assert ghost.startswith(b"%d-2 %d-3\n" % (zombie.epoch, zombie.epoch)), "behind an entry that is not the last now"
+
+
+async def test_nothing_is_written_once_it_is_ended_or_deleted(log: Log, ref: MessageRef, link: Link) -> None:
+    own = await started(log, ref)
+    await log.finish(own, 3, ending())
+    assert not await extend(log, own, 2, "a")
     assert len(await payloads(log, ref)) == 3
+    await log.delete(ref)
+    assert not await extend(log, own, 2, "a")
+    assert await payloads(log, ref) == []
 
 
-async def test_nothing_is_written_once_it_is_handed_back_ended_or_deleted(log: Log, ref: MessageRef) -> None:
+async def test_what_comes_late_behind_a_release_is_a_part_of_the_log_as_its_next_owner_finds_it(
+    log: Log, ref: MessageRef
+) -> None:
     own = await started(log, ref)
     await log.release(own)
-    assert not await extend(log, own, 2, "a")
-    own = await claim(log, ref)
-    await log.finish(own, 4, ending())
-    assert not await extend(log, own, 4, "a")
-    assert len(await payloads(log, ref)) == 4
-    await log.delete(ref)
-    assert not await extend(log, own, 4, "a")
-    assert await payloads(log, ref) == []
+    assert await extend(log, own, 2, "late")
+    successor = await claim(log, ref)
+    assert successor.marker_seq == 4
+    assert not await extend(log, own, 3, "too late")
+    assert await append(log, successor, 5, "a") == Reply("ok", 5)
 
 
 async def test_it_makes_no_key(log: Log, ref: MessageRef, link: Link) -> None:
@@ -114,12 +125,17 @@ async def test_a_full_redis_refuses_the_whole_of_it(log: Log, ref: MessageRef, l
     assert await extend(log, own, 2, "a", "b")
 
 
-async def test_a_server_that_has_forgotten_its_scripts_learns_it_again(log: Log, ref: MessageRef, link: Link) -> None:
+async def test_every_operation_goes_by_what_it_has_written(log: Log, ref: MessageRef, link: Link) -> None:
     own = await started(log, ref)
-    assert await extend(log, own, 2, "a")
-    await link.call("SCRIPT", "FLUSH")
-    assert not await extend(log, own, 3, "b")
-    assert await extend(log, own, 3, "b")
+    assert await extend(log, own, 2, "a", "b")
+    last = Cursor(own.epoch, 4)
+    assert (await seen(log, ref)).cursor == last
+    assert await create(log, ref) == Exists("running", last)
+    assert await append(log, own, 5) == Reply("ok", 4), "a heartbeat"
+    assert await extend(log, own, 4, "c")
+    assert (await append(log, own, 7, "e")).status == "gap"
+    await run_out(link, ref)
+    assert (await log.force(await seen(log, ref), ending("failed"))).seq == 6
 
 
 async def test_payloads_come_back_byte_for_byte(log: Log, ref: MessageRef) -> None:

@@ -155,7 +155,7 @@ READER = (
     ),
     Mutant(
         "a heartbeat is not asked of the task", "worker/sender.py",
-        "if not self._parked or self._beat:", "if not self._parked:",
+        "if not self._parked or self._beat or not", "if not self._parked or not",
         (_WRITER + "a_heartbeat_is_one_command_that_renews_the_lease",),
     ),
     Mutant(

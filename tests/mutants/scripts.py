@@ -39,21 +39,31 @@ SCRIPTS = (
         "if st ~= 'running' or v[4] ~= ARGV[1] or v[2] ~= ep then", "if st ~= 'running' then",
         "append.py::test_a_zombie_is_fenced_between_its_successors_claim_and_first_entry",
     ),
-    _script(
-        "no token check in EXTEND", "extend", "v[1] == ARGV[at] and v[2] == last", "v[2] == last",
-        "extend.py::test_a_foreign_token_is_refused",
-        "extend.py::test_a_zombie_is_refused_even_where_its_successor_has_a_lower_epoch",
+    Mutant(
+        "EXTEND makes a lost stream anew", "shared/log/extender.py", '"NOMKSTREAM", ', "",
+        (f"{_TESTS}extend.py::test_it_makes_no_key",),
+    ),
+    Mutant(
+        "an EXTEND that was refused counts as written", "shared/log/extender.py",
+        "        if type(each) is not bytes:\n            return False\n", "        pass\n",
+        (f"{_TESTS}extend.py::test_a_zombie_is_refused_from_its_successors_claim_on",),
+    ),
+    Mutant(
+        "who has not looked there may EXTEND", "worker/sender.py",
+        "return self._known_to is not None and self._known_to is self._store.standing(self._own.ref)", "return True",
+        ("tests/unit/worker/test_writer.py::test_nothing_is_extended_on_another_connection_before_an_append_has_looked",),
     ),
     _script(
-        "gap and duplicate allowed in EXTEND", "extend", "v[1] == ARGV[at] and v[2] == last", "v[1] == ARGV[at]",
-        "extend.py::test_a_repetition_and_a_gap_write_and_publish_nothing",
+        "what EXTEND wrote is not looked for", "prelude",
+        "tonumber(last and string.match(last[1], '%d+$') or known)", "tonumber(known)",
+        "extend.py::test_every_operation_goes_by_what_it_has_written",
     ),
     _script(
-        "EXTEND makes a lost stream anew", "extend", "'NOMKSTREAM', ", "",
-        "extend.py::test_it_makes_no_key",
+        "APPEND goes by the record", "append", "local seq = tonumber(known)", "local seq = tonumber(v[3])",
+        "extend.py::test_entries_follow_as_if_appended",
     ),
     _script(
-        "gap allowed", "append", "if first > seq + 1 then return {'gap', v[3]} end\n", "",
+        "gap allowed", "append", "if first > seq + 1 then return {'gap', known} end\n", "",
         "append.py::test_a_gap_is_refused_and_names_the_last_entry",
     ),
     _script(
@@ -273,7 +283,8 @@ MENDS = (
     ),
     _script(
         "mend 9: an append makes a lost stream anew", "append",
-        "call('XADD', S, 'NOMKSTREAM', ", "call('XADD', S, ",
+        "if not top then return {'lost'} end\nlocal known = string.match(top[1], '%d+$')",
+        "local known = top and string.match(top[1], '%d+$') or v[3]",
         "mends.py::test_9_a_lost_stream_is_rebuilt_by_its_owner",
     ),
     _script(

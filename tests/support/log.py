@@ -38,6 +38,7 @@ from shared.log.types import (
 )
 from shared.message import encode_message
 from shared.redis import resolver
+from tests.support.wait import wait_until
 
 LEASE_MS = 60_000
 REQUEST = b'{"model":"m","messages":[]}'
@@ -131,7 +132,7 @@ async def extend(log: Log, own: Ownership, last: int, *texts: str) -> bool:
 async def extend_by(log: Log, own: Ownership, last: int, payloads: Sequence[bytes]) -> bool:
     """Extend the log behind entry `last`; return whether that went well."""
     went_well: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    said = Extension(own, log_keys(own.ref).hot, last, payloads, 5, went_well.set_result)
+    said = Extension(own, last, payloads, 5, went_well.set_result)
     log.extender.soon(lambda _now: said)
     return await went_well
 
@@ -186,6 +187,17 @@ class Failover:
         await self.link.call("FLUSHDB")
         for key, dump in self.dumps.items():
             await self.link.call("RESTORE", key, 0, dump)
+
+    async def fail_over(self) -> None:
+        """Promote, and break every connection, as the loss of a server does."""
+        await self.promote()
+        await self.break_connections()
+
+    async def break_connections(self) -> None:
+        """Return once the link stands again."""
+        before = self.link.stats.connects
+        await self.link.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+        await wait_until(lambda: self.link.stats.connects > before and self.link.up, what="the link stands again")
 
 
 class Listener:

@@ -10,8 +10,11 @@ local st = v[1]
 if not st then return {'gone'} end
 if st == 'done' or st == 'failed' or st == 'aborted' or st == 'deleted' then return {'final', st} end
 if st ~= 'running' or v[4] ~= ARGV[1] or v[2] ~= ep then return {'fenced', st, v[2]} end
-local seq = tonumber(v[3])
-if first > seq + 1 then return {'gap', v[3]} end
+local top = call('XREVRANGE', S, '+', '-', 'COUNT', 1)[1]
+if not top then return {'lost'} end
+local known = string.match(top[1], '%d+$')
+local seq = tonumber(known)
+if first > seq + 1 then return {'gap', known} end
 -- a full Redis refuses what needs memory, but only until a script's first write: a heartbeat must work then
 if #ARGV < 6 then
   call('HDEL', M, '-')
@@ -20,7 +23,7 @@ local last, fresh = seq, {}
 for i = 6, #ARGV do
   local q = first + i - 6
   if q > last then
-    if not call('XADD', S, 'NOMKSTREAM', ep .. '-' .. q, 'd', ARGV[i]) then return {'lost'} end
+    call('XADD', S, ep .. '-' .. q, 'd', ARGV[i])
     last = q
     fresh[#fresh + 1] = ARGV[i]
   end
@@ -30,9 +33,7 @@ call('HSET', M, 'seq', last, 'lu', string.format('%.0f', t[1] * 1000 + math.floo
 if ttl ~= '0' then for i = 1, 4 do call('PEXPIRE', KEYS[i], ttl) end end
 if last > seq then
   -- a batch as in the prelude's `publish`
-  call('PUBLISH', S, ep .. '-' .. v[3] .. ' ' .. ep .. '-' .. (seq + 1) .. '\n' .. table.concat(fresh, '\n'))
-elseif call('EXISTS', S) == 0 then
-  return {'lost'}
+  call('PUBLISH', S, ep .. '-' .. known .. ' ' .. ep .. '-' .. (seq + 1) .. '\n' .. table.concat(fresh, '\n'))
 else
   call('PUBLISH', S, ep .. '-' .. last)
 end

@@ -3,11 +3,11 @@
 --   3 A  the chat's active message id    4 L  zset of the chat's messages in flight, by epoch of creation
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
 --   6 F  list of segments, S's entries once more with their deltas joined; given only to scripts that touch it
--- Fields of M: st state, ep epoch, seq last entry, tok owner token, lu lease until (ms), at attempts,
+-- Fields of M: st state, ep epoch, seq an entry that is there (the last is S's, which EXTEND moves alone), tok owner token, lu lease until (ms), at attempts,
 --   w worker, stop wish to stop, hash body hash, user whose message it is, born ms, dl deadline ms, pol policy,
 --   req request, mid message id, ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome,
 --   drained times handed back, told ms when somebody got the end.
--- Only the server's clock is used; a script replicates as one unit, so M.seq always names S's last entry.
+-- Only the server's clock is used; a script replicates as one unit, and so does an EXTEND.
 local M, S, A, L, G, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 local function now()
@@ -17,10 +17,16 @@ end
 
 local function text(n) return string.format('%.0f', n) end
 
+-- The seq of the log's last entry; where the stream is lost, or was not given, of one that was there.
+local function last_seq(known)
+  local last = S and redis.call('XREVRANGE', S, '+', '-', 'COUNT', 1)[1]
+  return tonumber(last and string.match(last[1], '%d+$') or known)
+end
+
 local function load_meta()
   local v = redis.call('HMGET', M, 'st', 'ep', 'seq', 'tok', 'lu', 'at', 'w', 'stop', 'ost', 'dl')
   return {
-    st = v[1], ep = tonumber(v[2]), seq = tonumber(v[3]), tok = v[4], lu = tonumber(v[5]) or 0,
+    st = v[1], ep = tonumber(v[2]), seq = v[3] and last_seq(v[3]), tok = v[4], lu = tonumber(v[5]) or 0,
     at = tonumber(v[6]) or 0, w = v[7], stop = v[8], ost = v[9], dl = tonumber(v[10]) or 0,
   }
 end

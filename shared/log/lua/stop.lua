@@ -1,6 +1,6 @@
 -- STOP: write down the wish to stop and wake the owner. It says nothing about whether the worker has stopped.
 -- ARGV 1 mid  2 reason
--- Reply {stopping, ms of lease left} | {ownerless, epoch, attempts, seq} (the caller may FORCE) | {final, state} | {gone}
+-- Reply {stopping, ms of lease left} | {ownerless, epoch, attempts} (the caller may FORCE) | {final, state} | {gone}
 local m = load_meta()
 if not m.st then return {'gone'} end
 if terminal(m.st) then return {'final', m.st} end
@@ -11,4 +11,4 @@ if m.st == 'running' and m.lu > n then
   wake_worker(m.w, ARGV[1])
   return {'stopping', text(m.lu - n)}
 end
-return {'ownerless', text(m.ep), text(m.at), text(m.seq)}
+return {'ownerless', text(m.ep), text(m.at)}

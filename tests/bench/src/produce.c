@@ -8,8 +8,8 @@
  *   -R 0 -d n   in append mode: nothing but what keeps the leases, for n seconds
  *
  * Every event is one line of JSON with "seq" (from 1, per stream) and "ts" (wall clock, microseconds), which is what
- * the load client checks. `owned.txt`: the digests of APPEND and EXTEND, then a line per stream: two keys, token, epoch,
- * next seq. As a worker does, it EXTENDs what is due in a millisecond together, and renews each lease by an APPEND.
+ * the load client checks. `owned.txt`: the digest of APPEND, then a line per stream: two keys, token, epoch, next seq.
+ * As a worker does, it EXTENDs what is due in a millisecond together, and renews each lease by an APPEND.
  * Everything is pipelined over one connection; the program ends when all of it has been answered, and prints how
  * many events it wrote and how far it fell behind its own clock. A refused append ends it with status 3.
  */
@@ -31,7 +31,7 @@ static const char *MODES[] = {"append", "xadd", "xaddpub", "publish", "post"};
 struct stream { char *keys[2]; char *token; char *epoch; long next; long seq; double renew_at; };
 
 static struct stream *streams;
-static char append_digest[64], extend_digest[64];
+static char append_digest[64];
 static const double RENEW_EVERY_S = 2;  /* four times in a worker's lease */
 static enum mode mode = XADD;
 static int sock;
@@ -120,7 +120,7 @@ static void count(const char *data, size_t len)
 
 static void refused(const char *data, size_t len)
 {
-    static const char *words[] = {"fenced", "unsure", "-ERR", "NOSCRIPT", "-OOM", "\r\nlost", "\r\ngone", "\r\nfinal", "\r\ngap"};
+    static const char *words[] = {"fenced", "-ERR", "-EXECABORT", "NOSCRIPT", "-OOM", "$-1\r\n", "\r\nlost", "\r\ngone", "\r\nfinal", "\r\ngap"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (memmem(data, len, words[i], strlen(words[i]))) {
             fprintf(stderr, "refused: %.*s\n", (int)(len < 200 ? len : 200), data);
@@ -168,20 +168,35 @@ static size_t payload(char *text, long seq)  /* of less than 256 bytes */
 static struct stream *group[32];   /* what the next EXTEND is for */
 static int grouped;
 
-static void extend(int batch)  /* each grouped stream by so many payloads */
+static size_t id(char *to, struct stream *s, long seq)
 {
-    char text[256];
+    char *at = stpcpy(to, s->epoch);
+    *at++ = '-';
+    return at + digits(at, seq) - to;
+}
+
+static void extend(int batch)  /* each grouped stream by so many payloads, all in one transaction */
+{
+    static char said[1 << 16];
+    char name[64];
     if (!grouped) return;
-    putf("*%d\r\n", 3 + grouped * (2 + 4 + batch));
-    word("EVALSHA"); word(extend_digest); number(2 * grouped);
-    for (int i = 0; i < grouped; i++)
-        for (int k = 0; k < 2; k++) word(group[i]->keys[k]);
+    put("*1\r\n$5\r\nMULTI\r\n", 15);
     for (int i = 0; i < grouped; i++) {
         struct stream *s = group[i];
-        word(s->token); number(s->next - 1); word(s->epoch); number(batch);
-        for (int k = 0; k < batch; k++) arg(text, payload(text, ++s->seq));
-        s->next += batch;
+        char *key = s->keys[1], *at = said + id(said, s, s->next - 1);
+        *at++ = ' ';
+        at += id(at, s, s->next);
+        for (int k = 0; k < batch; k++) {
+            *at++ = '\n';
+            size_t len = payload(at, ++s->seq);
+            put("*6\r\n$4\r\nXADD\r\n", 14);
+            word(key); word("NOMKSTREAM"); arg(name, id(name, s, s->next++)); word("d"); arg(at, len);
+            at += len;
+        }
+        put("*3\r\n$7\r\nPUBLISH\r\n", 17);
+        word(key); arg(said, at - said);
     }
+    put("*1\r\n$4\r\nEXEC\r\n", 14);
     grouped = 0;
 }
 
@@ -251,7 +266,7 @@ static void read_owned(const char *path, int count_)
 {
     FILE *file = fopen(path, "r");
     char keys[2][256], token[64], epoch[32];
-    if (!file || fscanf(file, "%63s %63s", append_digest, extend_digest) != 2) { perror(path); exit(2); }
+    if (!file || fscanf(file, "%63s", append_digest) != 1) { perror(path); exit(2); }
     for (int i = 0; i < count_; i++) {
         struct stream *s = &streams[i];
         if (fscanf(file, "%255s %255s %63s %31s %ld", keys[0], keys[1], token, epoch, &s->next) != 5) { fprintf(stderr, "%s is too short\n", path); exit(2); }

@@ -155,16 +155,19 @@ class LogMachine(Stage):
         self.send(worker, *self.unsent(worker))
 
     def extend(self) -> None:
-        """Say more, and send it from where it believes the log to end."""
+        """Say more, and send it from where its log ends, as this server has told it by its last reply."""
         worker = self.worker()
         self.say_more(worker, self.dice.randint(1, 3))
-        first, payloads = self.unsent(worker)
+        if worker.acked is None:
+            return self.send(worker, *self.unsent(worker))
+        first, payloads = self.said_since(worker, worker.acked + 1)
         if not payloads:
-            return
+            return None
         expected = self.reference.extend(worker.claim, first - 1, payloads)
         went_well = self.run(forms.extend_by(self.log, worker.own, first - 1, payloads))
         self.replies[f"extend {expected}"] += 1
         assert went_well == (expected == "ok")
+        worker.acked = worker.acked + len(payloads) if went_well else None
 
     def say_more(self, worker: Worker, entries: int) -> None:
         """Add entries to what the worker has said, unless it has already said how the message ends."""
@@ -209,6 +212,7 @@ class LogMachine(Stage):
         reply = self.run(self.log.append(worker.own, first, payloads, lease_ms=60_000, renew_ttl=False, deadline_s=5))
         self.replies[f"append {expected}"] += 1
         assert reply.status == expected
+        worker.acked = reply.seq if reply.status == "ok" else None
         record = self.reference.records.get(worker.claim.message)
         if reply.status in ("ok", "gap"):
             assert record is not None
@@ -301,11 +305,18 @@ class LogMachine(Stage):
             return
         self.run(self.replica.failover.promote())
         self.reference = deepcopy(self.replica.reference)
+        self.forget_server()
 
     def lose_everything(self) -> None:
         self.run(forms.lose_everything(self.link))
         self.reference = Reference()
         self.replica = None
+        self.forget_server()
+
+    def forget_server(self) -> None:
+        """Their connections lead to another server now: what they heard of the one before says nothing about it."""
+        for worker in self.workers:
+            worker.acked = None
 
     def lose_stream(self) -> None:
         name = self.known()

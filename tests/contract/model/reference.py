@@ -29,7 +29,8 @@ class Record:
     state: str
     policy: str
     body_hash: str
-    seq: int = 1
+    known: int = 1
+    """An entry that is or was there, as the record has it: what EXTEND adds, the stream alone knows."""
     epoch: int | None = None
     token: str = ""
     leased: bool = False
@@ -48,6 +49,17 @@ class Record:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def seq(self) -> int:
+        """The last entry, as far as Redis can know."""
+        return self.lines[-1].seq if self.lines else self.known
+
+    def write(self, epoch: int | None, payload: bytes) -> None:
+        """Add an entry behind the last one."""
+        assert self.lines is not None
+        self.lines.append(Line(epoch, self.seq + 1, payload))
+        self.known = self.seq
 
 
 @dataclass
@@ -114,9 +126,7 @@ class Reference:
         refusal = self._refusal(record, seen, most)
         if refusal:
             return refusal
-        assert record.lines is not None
-        record.seq += 1
-        record.lines.append(Line(None, record.seq, marker))
+        record.write(None, marker)
         record.state, record.token, record.leased, record.epoch = "running", token, True, None
         record.attempts += 1
         return "ok"
@@ -152,22 +162,28 @@ class Reference:
         owned = self._owned(claim)
         if isinstance(owned, str):
             return owned
+        if owned.lines is None:
+            return "lost"
         if first > owned.seq + 1:
             return "gap"
-        if owned.lines is None:
-            if first + len(payloads) - 1 <= owned.seq:
-                owned.leased = True  # renewed before the loss is noticed; harmless
-            return "lost"
         self._write(owned, claim.epoch, first, payloads)
         owned.leased = True
         return "ok"
 
     def extend(self, claim: Claim, last: int, payloads: list[bytes]) -> str:
-        owned = self._owned(claim)
-        if isinstance(owned, str) or owned.seq != last or owned.lines is None:
+        """Nobody looks at the record: an id that is not above the last one is refused, and that is all."""
+        record = self.records.get(claim.message)
+        if record is None or record.lines is None:
             return "unsure"
-        self._write(owned, claim.epoch, last + 1, payloads)
-        return "ok"
+        reply = "ok"
+        for seq, payload in enumerate(payloads, last + 1):
+            top = record.lines[-1]
+            assert top.epoch is not None
+            if (claim.epoch, seq) > (top.epoch, top.seq):
+                record.lines.append(Line(claim.epoch, seq, payload))
+            else:
+                reply = "unsure"
+        return reply
 
     def checkpoint(self, claim: Claim, number: int, last: int, segment: bytes) -> str:
         record = self.records.get(claim.message)
@@ -185,11 +201,10 @@ class Reference:
 
     @staticmethod
     def _write(record: Record, epoch: int | None, first: int, payloads: list[bytes]) -> None:
-        assert record.lines is not None
         for seq, payload in enumerate(payloads, first):
             if seq > record.seq:
-                record.lines.append(Line(epoch, seq, payload))
-                record.seq = seq
+                record.write(epoch, payload)
+        record.known = record.seq
 
     def decide(self, claim: Claim, ending: Ending) -> str:
         record = self.records.get(claim.message)
@@ -209,10 +224,10 @@ class Reference:
         owned = self._owned(claim)
         if isinstance(owned, str):
             return owned
-        if first > owned.seq + 1:
-            return "gap"
         if owned.lines is None:
             return "lost"
+        if first > owned.seq + 1:
+            return "gap"
         self._write(owned, claim.epoch, first, payloads)
         owned.finisher = claim.token
         self._end(claim.message, owned, claim.epoch, ending)
@@ -231,9 +246,7 @@ class Reference:
 
     def _end(self, name: str, record: Record, epoch: int | None, ending: Ending) -> None:
         ending = record.decided_ending or ending
-        assert record.lines is not None
-        record.seq += 1
-        record.lines.append(Line(epoch, record.seq, ending.end))
+        record.write(epoch, ending.end)
         record.state, record.token, record.leased, record.final = ending.state, "", False, ending.final
         self._settle(name)
 

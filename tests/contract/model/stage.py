@@ -51,6 +51,8 @@ class Worker:
     """What it has cut, or found at its claim."""
     state: Any = None
     """How it means to end the message, once it does."""
+    acked: int | None = None
+    """The last entry, as the server on which it may EXTEND has told it."""
 
 
 @dataclass

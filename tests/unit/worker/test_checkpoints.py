@@ -151,7 +151,7 @@ async def test_segments_that_a_failover_lost_are_written_again(log: Log, link: L
         await failover.replicate()
         await write(p, 2 * SEGMENT_ENTRIES)
         before = await segments(log, ref, 3)
-        await failover.promote()
+        await failover.fail_over()
         assert len(await log.segments(ref)) == 1
         await write(p, SEGMENT_ENTRIES)
         assert (await segments(log, ref, 4))[:3] == before

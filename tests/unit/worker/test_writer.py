@@ -71,7 +71,7 @@ async def test_a_lost_tail_is_written_again_byte_for_byte(log: Log, link: Link, 
             p.say(word)
             await p.logged("kept lost " if word == "lost " else "kept lost too ")
         before = await payloads(log, ref)
-        await failover.promote()
+        await failover.fail_over()
         assert await said(log, ref) == "kept "
         p.say("new")
         await p.logged("kept lost too new")
@@ -86,7 +86,7 @@ async def test_a_tail_lost_before_the_end_is_written_with_the_end(log: Log, link
         await failover.replicate()
         p.say("all of it")
         await p.logged("all of it")
-        await failover.promote()
+        await failover.fail_over()
         assert await p.finish() == "done"
     events = [entry.event for entry in await log.read_all(ref)]
     assert isinstance(events[-1], ev.End)
@@ -126,10 +126,37 @@ async def test_a_lost_claim_is_restored_while_the_lease_lasts(log: Log, link: Li
     p.writer.put(ev.TextStart("t"))
     p.say("one ")
     await p.logged("one ")
-    await failover.promote()
+    await failover.fail_over()
     assert (await seen(log, ref)).state == "queued"
     p.say("two")
     await p.logged("one two")
+    assert await p.finish() == "done"
+
+
+async def test_nothing_is_extended_on_another_connection_before_an_append_has_looked(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    """A failover forks the log, and the fork's owner has a lower epoch: ids alone would let two branches mix."""
+    failover = Failover(link)
+    await created(log, ref)
+    await failover.replicate()
+    await link.call("HSET", log_keys(ref).meta, "ep", (await seen(log, ref)).epoch + 10**10)
+    before = await log.read_all(ref)
+    own = await claim(log, ref)
+    ledger = Ledger(before, own.epoch, marker(1), max_entry=65_536, max_bytes=10_000_000, max_entries=100_000)
+    p = Pen(log, own, ledger, await log.backup(ref), 60_000)
+    p.writer.put(ev.TextStart("t"))
+    for text in ("one ", "one two "):
+        p.say(text[-4:])
+        await p.logged(text)
+    await failover.promote()
+    assert (await claim(log, ref)).epoch < own.epoch
+    await failover.break_connections()
+    p.say("three")
+    await p.logged("one two three")
+    entries = await log.read_all(ref)
+    assert [entry.cursor.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert {entry.cursor.epoch for entry in entries[1:]} == {own.epoch}, "its own branch, written back whole"
     assert await p.finish() == "done"
 
 
