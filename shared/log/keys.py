@@ -19,7 +19,7 @@ META_PATTERN = f"{PREFIX}:*:meta"
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The keys of one message, in the order of every script's KEYS.
+    """The keys of one message, in the order of every script's KEYS (CHECKPOINT has its own).
 
     A script is given no more of them than it touches: while a cluster moves their slot, it runs only if all of its
     keys are there, and a running message has no tombstone.
@@ -46,6 +46,11 @@ class LogKeys:
     def live_keys(self) -> tuple[str, str, str, str]:
         """Those that a message in flight has."""
         return (self.meta, self.stream, self.active, self.live)
+
+    @property
+    def with_segments(self) -> tuple[str, str, str]:
+        """What a checkpoint touches."""
+        return (self.meta, self.stream, self.segments)
 
     @property
     def whole(self) -> tuple[str, str, str, str, str, str]:

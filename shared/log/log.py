@@ -187,7 +187,7 @@ class Log(Appointments):
         `ok`: it is there. `gap`: `seq` segments are there and fewer than `number`, or the log does not reach so far.
         """
         args: tuple[Arg, ...] = (own.token, own.epoch, number, segment.last.seq, segment.encode())
-        return reply_of(await self._script("checkpoint", log_keys(own.ref).whole, args))
+        return reply_of(await self._script("checkpoint", log_keys(own.ref).with_segments, args))
 
     async def decide(self, own: Ownership, ending: Ending) -> Reply:
         """Fix the outcome, and have replicas that keep up get it, before anybody is told; the first decision stands."""

@@ -15,7 +15,7 @@ from shared.log.log import Log
 from shared.log.types import Ownership, Retention
 from shared.redis import command_link
 from shared.slots import slot_of
-from tests.support.log import append, claim, created, ending, payloads, seen, started, text
+from tests.support.log import append, claim, created, ending, payloads, seen, segments_of, started, text
 from tests.support.redis_cluster import RedisCluster, ask, cluster_binaries, cluster_name, running_cluster
 from tests.support.wait import wait_until
 
@@ -93,6 +93,22 @@ async def test_a_slot_moves_while_its_log_is_written(cluster: RedisCluster, link
     assert (await payloads(log, ref))[2:] == said(writer.acknowledged)
     assert cluster.owner(move.slot) is move.target
     await wait_until(lambda: link.up)
+
+
+async def test_segments_are_stored_while_their_slot_moves(
+    cluster: RedisCluster, link: Commands, ref: MessageRef
+) -> None:
+    log = Log(link, Retention())
+    own = await started(log, ref)
+    await append(log, own, 3, "a", "b")
+    first, second, third = segments_of(await log.read_all(ref), 2, 3, 4)
+    assert (await log.checkpoint(own, 0, first)).status == "ok"  # a key that is not there yet would be waited for
+    move = await asyncio.to_thread(cluster.begin_move, slot_of(log_keys(ref).meta))
+    assert (await log.checkpoint(own, 1, second)).status == "ok"
+    await asyncio.to_thread(move.move_keys)
+    assert (await log.checkpoint(own, 2, third)).status == "ok"
+    await asyncio.to_thread(move.end)
+    assert await log.segments(ref) == [first, second, third]
 
 
 async def test_a_start_and_an_end_in_a_slot_that_moves_wait_and_happen_once(

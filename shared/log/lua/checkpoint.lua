@@ -1,7 +1,9 @@
 -- CHECKPOINT: the owner stores one segment, the number-th from 0, in place of all that stand there and behind it.
 -- A cache: it takes no place in the log, tells nobody, renews no lease, and a full Redis refuses it.
+-- KEYS 1 meta  2 stream  3 segments: no others, or it would wait for the end of a slot's move
 -- ARGV 1 token  2 epoch  3 number  4 seq of the last entry in it  5 segment
 -- Reply {ok, segments there are} | {gap, segments there are} | {fenced, state, epoch} | {final, state} | {lost} | {gone}
+local F = KEYS[3]
 local tok, ep, number, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local m = load_meta()
 if not m.st then return {'gone'} end

@@ -1,4 +1,4 @@
--- Prepended to every script of the log. KEYS[1..6] are the same everywhere, as far as a script gets them:
+-- Prepended to every script of the log. KEYS[1..6] are the same everywhere but in CHECKPOINT, as far as a script gets them:
 --   1 M  meta hash of the message        2 S  stream of its entries (also its channel's name)
 --   3 A  the chat's active message id    4 L  zset of the chat's messages in flight, by epoch of creation
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
