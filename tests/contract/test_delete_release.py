@@ -105,8 +105,8 @@ async def test_after_a_release_the_former_owner_writes_nothing(log: Log, ref: Me
 async def test_only_the_owner_releases(log: Log, ref: MessageRef, link: Link) -> None:
     zombie = await started(log, ref)
     await run_out(link, ref)
-    await claim(log, ref, seen=1)
-    assert await log.release(zombie) == Reply("fenced")
+    own = await claim(log, ref, seen=1)
+    assert await log.release(zombie) == Reply("fenced", state="running", epoch=own.epoch)
     assert (await seen(log, ref)).state == "running"
 
 
