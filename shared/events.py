@@ -1,7 +1,7 @@
 """Owns the event vocabulary: what one log entry may say, and its JSON form.
 
 Content events are the subset of the AI SDK's UI message stream v1 that every client from ai 5 to 7
-accepts, under its own names. Control entries (`created`, `attempt`, `reset`, `end`) are ours.
+accepts, under its own names. Control entries (`created`, `attempt`, `reset`, `upstream`, `usage`, `end`) are ours.
 An entry of an unknown type (written by a newer release) decodes to `Unknown`: it is passed on
 verbatim and ignored by the fold.
 """
@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 TerminalState = Literal["done", "failed", "aborted"]
-AttemptReason = Literal["first", "worker_lost", "drain", "upstream_error"]
+AttemptReason = Literal["first", "worker_lost", "drain"]
 AttemptMode = Literal["start", "reattach", "continue", "restart"]
 
 

@@ -49,7 +49,7 @@ KNOWN: list[st.SearchStrategy[ev.Event]] = [
     st.builds(
         ev.Attempt,
         st.integers(1, 9),
-        st.sampled_from(["first", "worker_lost", "drain", "upstream_error"]),
+        st.sampled_from(["first", "worker_lost", "drain"]),
         st.sampled_from(["start", "reattach", "continue", "restart"]),
     ),
     st.builds(ev.Reset, st.integers(1, 9), TEXT),
