@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.services import Services
 from shared.ids import MessageRef
 from shared.jobs import Run
+from shared.log.so_far import read_so_far
 from shared.orphans import have_cancelled, run_left_behind
 
 
@@ -23,4 +24,4 @@ async def _run_of(services: Services, ref: MessageRef) -> Run | None:
     meta = await services.log.meta(ref)
     if meta is None or meta.terminal:
         return None
-    return run_left_behind(ref, [entry.event for entry in await services.log.read_all(ref)])
+    return run_left_behind(ref, (await read_so_far(services.log, ref)).events())
