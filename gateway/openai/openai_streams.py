@@ -18,10 +18,9 @@ from gateway.protocols import WIRES
 from gateway.protocols.base import LastBlock
 from gateway.protocols.openai_common import failure_of
 from gateway.services import Services
-from shared.cursor import Cursor
 from shared.errors import Unavailable
 from shared.ids import MessageRef
-from shared.log.log import PAGE, Log
+from shared.log.log import Log
 from shared.message import Message, decode_message
 
 _TIMEOUT_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
@@ -64,16 +63,12 @@ async def _fresh(log: Log, ref: MessageRef, wire: str) -> int:
         return 0
     encoder = WIRES[wire].make()
     count = begin = 0
-    cursor: Cursor | None = None
-    while True:
-        page = await log.read(ref, cursor)
-        for entry in page if cursor is None else page[1:]:
+    async for page in log.pages(ref):
+        for entry in page:
             for block in encoder.encode(entry):
                 count += 1
                 begin = count if isinstance(block, LastBlock) else begin
-        if len(page) < PAGE:
-            return begin
-        cursor = page[-1].cursor
+    return begin
 
 
 def patience(request: Request, services: Services) -> float:

@@ -8,16 +8,14 @@ say, is like none: the client sees `start` again and rebuilds.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.access.principal import Principal
 from gateway.protocols.base import Breaking, Wire
 from gateway.protocols.ui_message_stream import UI_STEPS, answers_late
 from shared.errors import Gone, InvalidCursor, InvalidId
 from shared.ids import MessageRef, quote, unquote
-from shared.log.log import PAGE, Log
-from shared.log.types import Entry
+from shared.log.log import Log
 
 _CURSOR = re.compile(r"([A-Za-z0-9_=-]+):([0-9]{1,9}):([0-9]{1,16})", re.ASCII)
 _RUN = re.compile(r"run\.([0-9]{1,9})\.([A-Za-z0-9_=-]+)\.([A-Za-z0-9_=-]+)", re.ASCII)
@@ -73,19 +71,22 @@ class Place:
 
 @dataclass(slots=True)
 class _Survey:
-    """What a walk over a log found: chunks, the last `reset`, the last chunk where the connection breaks."""
+    """What a walk over a log found: how many chunks, the last `reset`, the last chunk where the connection breaks.
+
+    epoch: that of the entry which the chunk asked for is made from; None if there is no such chunk.
+    """
 
     count: int = 0
     void_until: int = 0
     barrier: int = -1
     ended: bool = False
-    epochs: dict[int, int] = field(default_factory=dict)
+    epoch: int | None = None
 
 
 async def from_start(log: Log, ref: MessageRef, wire: Wire, *, skip: int = 0) -> Place:
     """Return the place of a viewer that has nothing, or only the first `skip` chunks of the first entry."""
     void_until = 0
-    async for page in _pages(log, ref):
+    async for page in log.pages(ref):
         for entry in page:
             if entry.raw.startswith(_RESET):
                 void_until = entry.cursor.seq
@@ -95,7 +96,7 @@ async def from_start(log: Log, ref: MessageRef, wire: Wire, *, skip: int = 0) ->
 async def behind(log: Log, ref: MessageRef, wire: Wire, cursor: UiCursor) -> Place:
     """Return the place of a viewer that has everything up to `cursor`."""
     found = await _survey(log, ref, wire, cursor.number)
-    if found.epochs.get(cursor.number) != cursor.epoch or cursor.number < found.barrier:
+    if found.epoch != cursor.epoch or cursor.number < found.barrier:
         return await from_start(log, ref, wire)
     return Place(wire, cursor.number + 1, over=found.ended and cursor.number + 1 >= found.count)
 
@@ -115,13 +116,13 @@ async def at_index(log: Log, ref: MessageRef, index: int, base: int) -> Place:
 
 
 async def _survey(log: Log, ref: MessageRef, wire: Wire, number: int = -1) -> _Survey:
-    """Walk over the whole log; `epochs` has chunk `number` alone."""
+    """Walk over the whole log; note the epoch of chunk `number`. (If the log changes meanwhile, its viewer sees.)"""
     found, encoder = _Survey(), wire.make()
-    async for page in _pages(log, ref):
+    async for page in log.pages(ref):
         for entry in page:
             blocks = encoder.encode(entry)
             if found.count <= number < found.count + len(blocks):
-                found.epochs[number] = entry.cursor.epoch
+                found.epoch = entry.cursor.epoch
             if entry.raw.startswith(_RESET):
                 found.void_until = entry.cursor.seq
                 if blocks and isinstance(blocks[-1], Breaking):
@@ -129,15 +130,3 @@ async def _survey(log: Log, ref: MessageRef, wire: Wire, number: int = -1) -> _S
             found.count += len(blocks)
             found.ended = entry.is_end
     return found
-
-
-async def _pages(log: Log, ref: MessageRef) -> AsyncIterator[list[Entry]]:
-    """Yield the log page by page; ends early if it changes meanwhile, which its viewer then finds out."""
-    page = await log.read(ref, None)
-    yield page
-    while len(page) == PAGE:
-        last = page[-1].cursor
-        page = await log.read(ref, last)
-        if not page or page[0].cursor != last:
-            return
-        yield page[1:]

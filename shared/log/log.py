@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from shared.commands import Arg, Commands
@@ -337,6 +337,17 @@ class Log(Appointments):
             entries.extend(page[1:] if entries else page)
             if len(page) < PAGE:
                 return entries
+
+    async def pages(self, ref: MessageRef) -> AsyncIterator[list[Entry]]:
+        """Yield the whole log page by page, each entry once. Ends early if the log is replaced meanwhile."""
+        page = await self.read(ref, None)
+        yield page
+        while len(page) == PAGE:
+            last = page[-1].cursor
+            page = await self.read(ref, last)
+            if not page or page[0].cursor != last:
+                return
+            yield page[1:]
 
     async def segments(self, ref: MessageRef) -> list[Segment]:
         """Read the message's segments. Believe them only if the log has the entry at which the last one ends."""

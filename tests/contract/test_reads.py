@@ -64,6 +64,17 @@ async def test_a_whole_log_is_read_page_by_page(log: Log, ref: MessageRef) -> No
         await append(log, own, have + 1, *(str(n) for n in range(have, length)))
         entries = await log.read_all(ref)
         assert [entry.cursor.seq for entry in entries] == list(range(1, length + 1))
+        assert [entry async for page in log.pages(ref) for entry in page] == entries
+
+
+async def test_pages_of_two_logs_are_never_joined(log: Log, ref: MessageRef, link: Link) -> None:
+    own = await started(log, ref)
+    await append(log, own, 3, *(str(n) for n in range(PAGE)))
+    pages = log.pages(ref)
+    assert len(await anext(pages)) == PAGE
+    await link.call("DEL", log_keys(ref).stream)
+    await link.call("XADD", log_keys(ref).stream, f"{own.epoch + 5}-1", "d", "new")
+    assert [page async for page in pages] == []
 
 
 async def test_a_log_replaced_while_it_is_read_is_read_anew(log: Log, ref: MessageRef, link: Link) -> None:
