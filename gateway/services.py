@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.access.tickets import Tickets
+from gateway.forgetting import Forgetter
 from gateway.index import UserIndex
 from gateway.live.hub import Hub, HubSettings
 from gateway.metrics import Metrics
-from gateway.openai.forgetting import Forgetter
 from gateway.pulse import Pulse
 from gateway.settings import GatewaySettings
 from shared.commands import Commands

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.openai import forgetting
-from gateway.openai.forgetting import Forgetter
+from gateway import forgetting
+from gateway.forgetting import Forgetter
 from shared.feed import Feed
 from shared.ids import MessageRef
 from shared.log.log import Log

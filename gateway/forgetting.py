@@ -1,4 +1,4 @@
-"""Owns forgetting the responses that shall not be stored, each a short while after its answer was given.
+"""Owns forgetting the messages that shall not be stored (`store: false`), each a short while after it was delivered.
 
 Not at once: an answer can be lost on its way, and whoever then repeats the request with the same `Idempotency-Key`
 must get it, not pay for another. Until then it is found by its key alone.
@@ -32,9 +32,9 @@ CLOSE_WITHIN_S = 2.0
 class Forgetter:
     """Deletes messages when their grace is over; what fails here fails nothing, and is left to its retention."""
 
-    def __init__(self, messages: Log, feed: Feed, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, store: Log, feed: Feed, *, grace_s: float = GRACE_S) -> None:
         self.grace_s = grace_s
-        self._log = messages
+        self._store = store
         self._feed = feed
         self._waiting: deque[tuple[float, MessageRef]] = deque()
         self._more = asyncio.Event()
@@ -73,8 +73,8 @@ class Forgetter:
 
     async def _forget(self, ref: MessageRef) -> None:
         try:
-            meta = await self._log.meta(ref)
-            if meta is not None and meta.terminal and await self._log.delete(ref):
+            meta = await self._store.meta(ref)
+            if meta is not None and meta.terminal and await self._store.delete(ref):
                 await self._feed.deleted(ref)
         except (TailraceError, ReplyError):
             log.warning("unstored response left to its retention", extra=ref.fields)
