@@ -1,7 +1,7 @@
 """Owns what the end of a credential means to a stream that it opened: the stream ends too, at the next event.
 
 No wire has an event of its own for it: the connection breaks, behind a comment line for whoever looks, and the client
-comes back with a new credential and its cursor. (A WebSocket is closed with a code instead, see `gateway.live.socket`.)
+comes back with a new credential and its cursor. (A WebSocket is closed with a code: see `gateway.socket_session`.)
 """
 
 from __future__ import annotations

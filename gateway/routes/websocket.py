@@ -7,10 +7,10 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from gateway.access.auth import close_at_once, principal_of
-from gateway.live.socket import SocketSession
 from gateway.protocols.websocket import COME_BACK_LATER
 from gateway.routes.streams import has_room
 from gateway.services import Services
+from gateway.socket_session import SocketSession
 
 
 class SocketEndpoint:

@@ -10,7 +10,7 @@ import httpx
 import jwt
 import pytest
 
-from gateway.live.socket import MOST_SUBSCRIPTIONS, SocketSession
+from gateway.socket_session import MOST_SUBSCRIPTIONS, SocketSession
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, running, started

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from gateway.live.socket import SocketSession
 from gateway.socket_connection import GuardedSocket
+from gateway.socket_session import SocketSession
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, raw_exchange
 from tests.support.sockets import open_socket

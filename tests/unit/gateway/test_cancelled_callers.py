@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.access.principal import Principal
-from gateway.live.socket import SocketSession
 from gateway.metrics import Metrics
 from gateway.pulse import Pulse
 from gateway.services import Services
+from gateway.socket_session import SocketSession
 from shared.commands import Commands
 from tests.support.deaf import Deaf
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -23,6 +22,7 @@ from gateway.access.principal import Principal
 from gateway.errors import status_of
 from gateway.live.feed_viewer import FeedViewer, Lines
 from gateway.live.follower import Outcome
+from gateway.live.outbox import Outbox
 from gateway.live.stall import NO_STALL, look
 from gateway.live.streaming import LogStream
 from gateway.live.transport import abort_socket, taken_by_socket
@@ -40,44 +40,6 @@ log = logging.getLogger(__name__)
 
 MOST_SUBSCRIPTIONS = 64
 CLOSE_WITHIN_S = 2.0
-
-
-class Outbox:
-    """Frames on their way out, bounded in bytes: who puts more waits. `frames` is to be looked at only."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self.frames: deque[bytes] = deque()
-        self._bytes = 0
-        self._room = asyncio.Event()
-        self._some = asyncio.Event()
-
-    async def put(self, frame: bytes) -> None:
-        """Add a frame once there is room; one always fits into an empty outbox."""
-        while self.frames and self._bytes + len(frame) > self._most:
-            self._room.clear()
-            await self._room.wait()
-        self._add(frame)
-
-    def put_if_empty(self, frame: bytes) -> None:
-        """Add a frame if nothing else is on its way."""
-        if not self.frames:
-            self._add(frame)
-
-    def _add(self, frame: bytes) -> None:
-        self.frames.append(frame)
-        self._bytes += len(frame)
-        self._some.set()
-
-    async def get(self) -> bytes:
-        """Take the oldest frame."""
-        while not self.frames:
-            self._some.clear()
-            await self._some.wait()
-        frame = self.frames.popleft()
-        self._bytes -= len(frame)
-        self._room.set()
-        return frame
 
 
 class SubscriptionSink:
