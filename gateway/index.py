@@ -111,10 +111,6 @@ class UserIndex:
         if members:
             await self._link.call("ZREM", self._key(who), *members)
 
-    async def count(self, who: Principal) -> int:
-        """Return how many messages are in the index: at least those in flight."""
-        return int(await self._link.call("ZCARD", self._key(who)))
-
     async def _tidy(self, who: Principal) -> None:
         """Take out what is over, or wait until somebody else who looks has done so.
 
@@ -147,8 +143,3 @@ class UserIndex:
             await self.remove(who, *(member for member in members if member not in kept))
             found += live
         return found
-
-    async def latest(self, who: Principal, chat_id: str) -> MessageRef | None:
-        """Return the chat's latest message, running or over, None if it is not known (any more)."""
-        latest = await self._log.latest(who.scope, chat_id)
-        return None if latest is None else who.ref(chat_id, latest)

@@ -133,8 +133,14 @@ async def read_chat(services: Services, who: Principal, chat_id: str) -> ChatVie
         meta = await services.log.meta(who.ref(chat_id, message_id))
         if meta is not None and not meta.terminal and meta.user == who.user:
             found.append(status_of(meta))
-    latest = await services.index.latest(who, chat_id)
+    latest = await latest_message(services, who, chat_id)
     return ChatView(chat_id, found, None if latest is None else latest.message_id)
+
+
+async def latest_message(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
+    """Return the chat's latest message, running or over, None if it is not known (any more)."""
+    message_id = await services.log.latest(who.scope, chat_id)
+    return None if message_id is None else who.ref(chat_id, message_id)
 
 
 async def read_active(services: Services, who: Principal) -> ActiveView:
@@ -153,7 +159,7 @@ async def chat_stream(services: Services, who: Principal, chat_id: str, after: C
     if active is not None and await services.log.meta(who.ref(chat_id, active)) is not None:
         followed = who.ref(chat_id, active)
         return followed if after is None else await _holder(services, who, followed, after) or followed
-    if after is None or (ref := await services.index.latest(who, chat_id)) is None:
+    if after is None or (ref := await latest_message(services, who, chat_id)) is None:
         return None
     return ref if await _goes_on(services, ref, after) else None
 
@@ -163,7 +169,7 @@ async def _holder(services: Services, who: Principal, active: MessageRef, after:
     if await _goes_on(services, active, after):
         return active
     others = [who.ref(active.chat_id, other) for other in await services.log.in_flight(who.scope, active.chat_id)]
-    latest = await services.index.latest(who, active.chat_id)
+    latest = await latest_message(services, who, active.chat_id)
     for ref in (*others, latest):
         if ref is not None and ref != active and await _goes_on(services, ref, after):
             return ref

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.access.principal import Principal
 from gateway.protocols.ui_message_stream import NAME
+from gateway.reading import latest_message
 from gateway.services import Services
 from gateway.ui.ui_messages import ChatMessage, UiMessage, final_to_chat_messages, to_chat_messages
 from shared.errors import InvalidRequest
@@ -35,7 +36,7 @@ class Turn:
 
 async def latest_turn(services: Services, who: Principal, chat_id: str) -> Turn | None:
     """Return the chat's latest turn, None if it has none or it is no longer kept."""
-    ref = await services.index.latest(who, chat_id)
+    ref = await latest_message(services, who, chat_id)
     if ref is None:
         return None
     raw = await services.log.request(ref)

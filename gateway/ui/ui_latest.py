@@ -7,6 +7,7 @@ import asyncio
 from gateway.access.principal import Principal
 from gateway.live.finding import LOOK_EVERY_S, find_message, look_patiently, restoring_s
 from gateway.protocols.ui_message_stream import NAME, prologue, ui_message_id
+from gateway.reading import latest_message
 from gateway.services import Services
 from gateway.ui.ui_position import parse_run_id
 from shared import events as ev
@@ -36,7 +37,7 @@ async def is_named(services: Services, who: Principal, ref: MessageRef, wanted: 
 async def latest(services: Services, who: Principal, chat_id: str) -> MessageRef | None:
     """Return the message that a viewer with a position in "the chat" means."""
     active = await services.log.active(who.scope, chat_id)
-    return await services.index.latest(who, chat_id) if active is None else who.ref(chat_id, active)
+    return await latest_message(services, who, chat_id) if active is None else who.ref(chat_id, active)
 
 
 async def find_latest(services: Services, who: Principal, chat_id: str) -> MessageRef:

@@ -16,7 +16,7 @@ from shared.log.log import Log
 from shared.log.types import TERMINAL
 from shared.message import Message, MessageState
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import LiveGateway, running, started
+from tests.support.gateway import LiveGateway, indexed, running, started
 from tests.support.log import run_out
 from tests.support.writer import LogWriter
 
@@ -124,7 +124,7 @@ async def test_active_lists_over_all_chats_and_forgets_what_is_over(
     await link.call("DEL", log_keys(refs[1]).meta)
     listed = (await client.get("/active")).json()["messages"]
     assert [m["chat_id"] for m in listed] == ["chat/2", "chat/3"]
-    assert await gateway.services.index.count(LOCAL) == 2
+    assert await indexed(gateway.services) == 2
 
 
 async def test_active_finds_what_runs_behind_more_that_is_over_than_it_lists(

@@ -21,7 +21,7 @@ from shared.link import Link
 from shared.log.keys import DUE, log_keys, starting_key
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway, running, started
+from tests.support.gateway import ASK, LiveGateway, indexed, running, started
 from tests.support.redis import RedisServer
 from tests.support.writer import LogWriter
 
@@ -130,7 +130,7 @@ async def test_a_repeated_start_tells_of_a_message_whose_gateway_died_before_it_
     assert (await client.post("/chats/c/messages", json=body)).status_code == 202
     assert [view["message_id"] for view in (await client.get("/active")).json()["messages"]] == ["m"]
     assert (await client.get("/chats/c")).json()["last_message_id"] == "m"
-    assert await gateway.services.index.count(LOCAL) == 1
+    assert await indexed(gateway.services) == 1
     told = await gateway.services.feed.read(LOCAL.scope, None)
     assert told is not None
     assert [b'"started"' in line for _, line in told] == [True]

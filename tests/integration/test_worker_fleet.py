@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.access.principal import LOCAL
 from shared.ids import MessageRef
 from tests.integration.worker_kit import Kit, open_kit
-from tests.support.gateway import live_gateway, settings_for
+from tests.support.gateway import indexed, live_gateway, settings_for
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
@@ -98,7 +98,7 @@ async def test_six_hundred_stops_in_any_state_and_order_leave_nothing_in_flight(
         await ended(kit, done, 60.0)
 
         async def index_empty() -> bool:
-            return not await a.services.index.count(LOCAL)
+            return not await indexed(a.services)
 
         await wait_until(index_empty, what="what has ended taken out of its user's index")
         # More than there are slots: the others stay in the queue.

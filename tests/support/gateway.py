@@ -14,12 +14,13 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from gateway.access.principal import LOCAL
+from gateway.access.principal import LOCAL, Principal
 from gateway.app import create_app
 from gateway.server import GatewayServer, bind
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from shared.ids import MessageRef
+from shared.log.keys import user_key
 from shared.log.log import Log
 from tests.support.processes import PLAIN
 from tests.support.wait import wait_until
@@ -95,6 +96,11 @@ async def running(client: httpx.AsyncClient, log: Log, chat: str = "c", message:
     writer = LogWriter(log, await started(client, chat, message, policy="parallel"))
     await writer.claim()
     return writer
+
+
+async def indexed(services: Services, who: Principal = LOCAL) -> int:
+    """Return how many messages the user's index names, those that are over included."""
+    return int(await services.link.call("ZCARD", user_key(who.scope)))
 
 
 def sse_data(text: str) -> list[dict[str, Any]]:
