@@ -1,7 +1,8 @@
-"""Owns the use case "delete": forget the content at once, have the model stop writing it, and tell the user's feed."""
+"""Owns the use case "delete": forget the content at once, have the model stop, and tell the user's feed and index."""
 
 from __future__ import annotations
 
+from gateway.access.principal import Principal
 from gateway.services import Services
 from shared.ids import MessageRef
 from shared.jobs import Run
@@ -9,13 +10,14 @@ from shared.log.so_far import read_so_far
 from shared.orphans import have_cancelled, run_left_behind
 
 
-async def delete(services: Services, ref: MessageRef) -> bool:
+async def delete(services: Services, who: Principal, ref: MessageRef) -> bool:
     """Forget the message, running or not; return whether there was one."""
     run = await _run_of(services, ref)  # the log is what knows it
     deleted = await services.log.delete(ref)
     if deleted:
         await have_cancelled(services.dispatcher, run)
         await services.feed.deleted(ref)
+    await services.index.remove(who, ref.member)
     return deleted
 
 

@@ -133,10 +133,9 @@ async def stop_message(request: Request) -> Response:
 async def delete_message(request: Request) -> Response:
     services, who = context(request)
     ref = message_ref(request, who)
-    if not await delete(services, ref):
+    if not await delete(services, who, ref):
         with suppress(Gone):
             raise await why_missing(services, who, ref)
-    await services.index.remove(who, ref.member)
     return Response(status_code=204, headers=NO_STORE)
 
 

@@ -165,9 +165,8 @@ async def cancel_response(request: Request) -> Response:
 
 async def delete_response(request: Request) -> Response:
     services, who, stored = await _find(request)
-    if not await delete(services, stored.ref):
+    if not await delete(services, who, stored.ref):
         raise missing(stored.ref.message_id)
-    await services.index.remove(who, stored.ref.member)
     return json_answer(DeletedResponse(stored.ref.message_id))
 
 
