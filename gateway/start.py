@@ -68,8 +68,8 @@ async def start(
 ) -> Started:
     """Create the message and queue it, or find that the same start came before.
 
-    `repeatable`: whether the caller's own repetition would name the same message; unless said, so it is if it has
-    a name. (Not so for a name that we made up for this request.)
+    `repeatable`: whether the caller's own repetition would name the same message. If it is not given: whether there is
+    a `message_id` or a key. (A route that made the id up for this one request says False.)
 
     Raises `InvalidRequest` (also `InvalidId`, `UnknownModel`), `ChatBusy`, `IdempotencyMismatch`, `Gone` for an
     id that was used and is over, `Overloaded` before anything is created, `Unavailable` if nothing was created
@@ -80,7 +80,7 @@ async def start(
         if repeatable is None:
             repeatable = message_id is not None or idempotency_key is not None
         ref = who.ref(chat_id, _message_id(who, chat_id, message_id, idempotency_key))
-        started = await _start(services, who, ref, request, policy, named=repeatable)
+        started = await _start(services, who, ref, request, policy, repeatable=repeatable)
     except TailraceError as error:
         services.metrics.starts.labels(error.code).inc()
         raise
@@ -96,7 +96,7 @@ async def _start(
     request: GenerationRequest,
     policy: Policy | None,
     *,
-    named: bool,
+    repeatable: bool,
 ) -> Started:
     chosen = _allowed(services, policy)
     _check_params(request)
@@ -104,8 +104,8 @@ async def _start(
     body_hash = sha256(encode_request(request)).hexdigest()
     request = msgspec.structs.replace(request, model=services.models.choose(request.model))
     before = await services.log.in_flight(ref.tenant, ref.chat_id) if chosen == "replace" else []
-    create = partial(_create, services, who, ref, request, body_hash, chosen, named=named)
-    reply = await _create_within_bounds(services, who, ref, create, named=named)
+    create = partial(_create, services, who, ref, request, body_hash, chosen, repeatable=repeatable)
+    reply = await _create_within_bounds(services, who, ref, create, repeatable=repeatable)
     match reply:
         case Created(cursor=cursor):
             await _announce(services, who, ref, request)
@@ -155,10 +155,10 @@ async def _create_within_bounds(
     ref: MessageRef,
     create: Callable[[], Awaitable[Created | Exists | Refused]],
     *,
-    named: bool,
+    repeatable: bool,
 ) -> Created | Exists | Refused:
     """CREATE, with a place under the user's bound. In doubt the place stays taken, until the index voids it."""
-    taken = await _admit(services, who, ref, named=named)
+    taken = await _admit(services, who, ref, repeatable=repeatable)
     try:
         reply = await create()
     except StorageFull:
@@ -169,7 +169,7 @@ async def _create_within_bounds(
     return reply
 
 
-async def _admit(services: Services, who: Principal, ref: MessageRef, *, named: bool) -> bool:
+async def _admit(services: Services, who: Principal, ref: MessageRef, *, repeatable: bool) -> bool:
     """Raise `Overloaded` at a bound (the user's is exact, the queue's is not), `Unavailable` if that cannot be told;
     return whether a place was taken.
     """
@@ -177,7 +177,7 @@ async def _admit(services: Services, who: Principal, ref: MessageRef, *, named: 
         return await _within_bounds(services, who, ref)
     except (Overloaded, Unavailable):
         # A start that came before creates nothing: refusing it would hide a running answer from its caller.
-        if not named or await services.log.meta(ref) is None:
+        if not repeatable or await services.log.meta(ref) is None:
             raise
     return False
 
@@ -209,7 +209,7 @@ async def _create(
     body_hash: str,
     policy: Policy,
     *,
-    named: bool,
+    repeatable: bool,
 ) -> Created | Exists | Refused:
     settings = services.settings
     first = ev.Created(
@@ -232,7 +232,7 @@ async def _create(
     except StorageFull:
         raise  # a definite no
     except (Unavailable, TimeoutError):
-        if named:
+        if repeatable:
             raise Unavailable("Redis did not answer in time") from None
         raise StartUncertain("it is not known whether the message was started; look at its chat") from None
 

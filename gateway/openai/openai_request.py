@@ -56,7 +56,7 @@ def new_id(request: Request, who: Principal, prefix: str) -> str:
     return prefix + derived_id("", who.scope, check_key(key))[1:]
 
 
-def named(request: Request) -> bool:
+def repeatable(request: Request) -> bool:
     """Whether repeating the request is harmless, because it names its message."""
     return "idempotency-key" in request.headers
 

@@ -13,7 +13,7 @@ from gateway.live.finding import restoring_s
 from gateway.live.streaming import LogStream
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError, generation_error
-from gateway.openai.openai_request import named, place_headers
+from gateway.openai.openai_request import place_headers, repeatable
 from gateway.protocols import WIRES
 from gateway.protocols.base import LastBlock
 from gateway.protocols.openai_common import failure_of
@@ -35,7 +35,7 @@ def once_started(request: Request, ref: MessageRef) -> Iterator[None]:
     except Unavailable:
         message = f"The answer {ref.message_id} was started, and goes on; it cannot be read now."
         headers = place_headers(ref)
-        raise ApiError(503, message, code="still_running", should_retry=named(request), headers=headers) from None
+        raise ApiError(503, message, code="still_running", should_retry=repeatable(request), headers=headers) from None
 
 
 async def stream_from(
@@ -98,7 +98,7 @@ async def whole_message(request: Request, services: Services, ref: MessageRef, u
         late = waited == "late"
         message = f"The answer {ref.message_id} is still being written, and goes on; this request waits no longer."
         raise ApiError(
-            504 if late else 503, message, code="still_running", should_retry=named(request), headers=headers
+            504 if late else 503, message, code="still_running", should_retry=repeatable(request), headers=headers
         )
     final = await services.log.final(ref)
     if final is None:

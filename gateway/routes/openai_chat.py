@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from gateway.openai.chat_request import CompletionBody, read_request
 from gateway.openai.openai_errors import ApiError, generation_error
-from gateway.openai.openai_request import named, new_id, place_headers, read_json
+from gateway.openai.openai_request import new_id, place_headers, read_json, repeatable
 from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
 from gateway.protocols.chat_completions import CHAT_COMPLETIONS
 from gateway.protocols.chat_object import ChatCompletion, chat_completion
@@ -54,7 +54,7 @@ async def create_chat_completion(request: Request) -> Response | ASGIApp:
     asked = read_request(await read_json(request, services))
     check_room(services)
     chat_id = new_id(request, who, "chatcmpl-")
-    started = await start(services, who, chat_id, asked.generation, message_id=chat_id, repeatable=named(request))
+    started = await start(services, who, chat_id, asked.generation, message_id=chat_id, repeatable=repeatable(request))
     with once_started(request, started.ref):
         if asked.stream:
             have = None if started.existed else 0

@@ -23,7 +23,7 @@ from gateway.delete import delete
 from gateway.live.finding import restoring_s
 from gateway.live.waiting import wait_end
 from gateway.openai.openai_errors import ApiError
-from gateway.openai.openai_request import named, new_id, place_headers, read_json
+from gateway.openai.openai_request import new_id, place_headers, read_json, repeatable
 from gateway.openai.openai_streams import once_started, patience, stream_from, whole_message
 from gateway.openai.responses_input import InputReader
 from gateway.openai.responses_input_items import input_items
@@ -74,7 +74,9 @@ async def create_response(request: Request) -> Response | ASGIApp:
         check_room(services)
     generation = await _generation(services, who, asked)
     response_id = new_id(request, who, "resp_")
-    started = await start(services, who, response_id, generation, message_id=response_id, repeatable=named(request))
+    started = await start(
+        services, who, response_id, generation, message_id=response_id, repeatable=repeatable(request)
+    )
     if started.state == "deleted":
         raise missing(response_id)
     with once_started(request, started.ref):
