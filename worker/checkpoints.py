@@ -42,14 +42,10 @@ class Checkpoints:
         await end_tasks(self._task)
 
     async def _write(self, acked: int) -> None:
-        outcome = "failed"
         try:
             self._ledger.cut(acked)
-            while self._written < len(self._ledger.segments):
-                outcome = "written" if await self._write_next() else "refused"
-                self._metrics.segments.labels(outcome).inc()
-                if outcome == "refused":
-                    return
+            while self._written < len(self._ledger.segments) and await self._write_next():
+                pass
         except TailraceError as error:
             self._metrics.segments.labels("failed").inc()
             log.info("segment not written", extra={**self._own.ref.fields, "reason": repr(error)})
@@ -61,7 +57,10 @@ class Checkpoints:
         """Write one; return whether to go on."""
         before = self._written
         reply = await self._store.checkpoint(self._own, before, self._ledger.segments[before])
-        if reply.status in ("ok", "gap"):
+        self._metrics.segments.labels("written" if reply.status == "ok" else "refused").inc()
+        if reply.status == "ok":
+            self._written = reply.seq
+        elif reply.status == "gap":
             # Fewer than we wrote: a failover or a restore lost them, and they are written again.
-            self._written = reply.seq if reply.status == "ok" else min(reply.seq, before)
-        return reply.status == "ok" or (reply.status == "gap" and reply.seq < before)
+            self._written = min(reply.seq, before)
+        return reply.status == "ok" or self._written < before

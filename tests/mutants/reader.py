@@ -124,7 +124,7 @@ READER = (
     ),
     Mutant(
         "segments: those that were lost are not written again", "worker/checkpoints.py",
-        "else min(reply.seq, before)", "else before",
+        "min(reply.seq, before)", "before",
         (_CHECKPOINTS + "segments_that_a_failover_lost_are_written_again",),
     ),
     Mutant(

@@ -156,6 +156,9 @@ async def test_segments_that_a_failover_lost_are_written_again(log: Log, link: L
         await write(p, SEGMENT_ENTRIES)
         assert (await segments(log, ref, 4))[:3] == before
         await check_fold(log, ref)
+        outcomes = ("written", "refused")  # three, one in vain, and three: those that were lost and a fourth
+        values = [p.metrics.registry.get_sample_value("tailrace_segments_total", {"outcome": o}) for o in outcomes]
+        assert values == [6, 1]
 
 
 async def test_a_log_that_was_restored_gets_its_segments_back(log: Log, link: Link, ref: MessageRef) -> None:
