@@ -58,7 +58,7 @@ class Hub:
 
     def __init__(
         self,
-        log_: Log,
+        store: Log,
         resolve: Callable[[], Awaitable[Target]],
         settings: HubSettings,
         *,
@@ -66,12 +66,13 @@ class Hub:
     ) -> None:
         """`redispatch` asks for a worker for a message that nobody works on; any watcher may heal."""
         self.settings = settings
-        self.log = log_
-        self.pages = Pages(log_, self.spawn)
+        self.log = store
+        self.pages = Pages(store, self.spawn)
         self._link = Link(resolve, name="hub", on_push=self._on_push, on_read=self._flush, on_up=self._on_up)
         self._tails: dict[bytes, Tail] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
+        self._ping: asyncio.Task[None] | None = None
         self._restored_by = 0.0
         self.viewers: set[Watched] = set()
         self.slow = 0
@@ -89,7 +90,7 @@ class Hub:
             cut_off=self._cut_off,
         )
         self._silence = Silence(
-            log_,
+            store,
             self.spawn,
             lease_s=settings.lease_s,
             redispatch=redispatch,
@@ -275,10 +276,10 @@ class Hub:
 
     def _watch_link(self) -> None:
         self._care.link_is(self._link.up)
-        if self._link.up and not any(task.get_name() == "hub-ping" for task in self._tasks):
-            self.spawn(self._ping_link(), name="hub-ping")
+        if self._link.up and (self._ping is None or self._ping.done()):
+            self._ping = self.spawn(self._ping_link(), name="hub-ping")
 
     async def _ping_link(self) -> None:
-        """A half-open connection brings no pushes and no error; only a question shows it."""
+        """Ask for a sign of life: a half-open connection brings no pushes and no error, so only a question shows it."""
         with suppress(TailraceError):
             await self._link.call("PING", deadline_s=3.0)
