@@ -116,8 +116,7 @@ class WorkerProcess:
             if checking.done():
                 checking.result()
         finally:
-            checking.cancel()
-            stopping.cancel()
+            await end_tasks(checking, stopping)
 
     async def _check_redis(self) -> None:
         while True:
