@@ -288,6 +288,10 @@ ContentEvent = (
 Event = _Tagged | Data | Unknown
 Spoken = TextDelta | ReasoningDelta
 """What a model says: text, or thought."""
+ToolEvent = (
+    ToolInputStart | ToolInputDelta | ToolInputAvailable | ToolInputError | ToolOutputAvailable | ToolOutputError
+)
+"""What happens with a tool call."""
 
 _decoder: msgspec.json.Decoder[_Tagged] = msgspec.json.Decoder(_Tagged)
 _encoder = msgspec.json.Encoder()

@@ -70,14 +70,7 @@ class Fold:
                     part.state = "done"
             case ev.SourceUrl() | ev.SourceDocument() | ev.File() | ev.StartStep() | ev.Data():
                 self._insert(event)
-            case (
-                ev.ToolInputStart()
-                | ev.ToolInputDelta()
-                | ev.ToolInputAvailable()
-                | ev.ToolInputError()
-                | ev.ToolOutputAvailable()
-                | ev.ToolOutputError()
-            ):
+            case _ if isinstance(event, ev.ToolEvent):
                 self._tool(event)
             case _:
                 self._control(event)
@@ -130,15 +123,7 @@ class Fold:
         else:
             part.data = data
 
-    def _tool(
-        self,
-        event: ev.ToolInputStart
-        | ev.ToolInputDelta
-        | ev.ToolInputAvailable
-        | ev.ToolInputError
-        | ev.ToolOutputAvailable
-        | ev.ToolOutputError,
-    ) -> None:
+    def _tool(self, event: ev.ToolEvent) -> None:
         part = self._tools.get(event.tool_call_id)
         if part is None:
             if isinstance(event, ev.ToolInputDelta | ev.ToolOutputAvailable | ev.ToolOutputError):

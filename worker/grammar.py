@@ -64,14 +64,7 @@ class Grammar:
                     self._close_auto(out)
                 elif event.id in self._outline.parts:
                     self._end(event.id, out)
-            case (
-                ev.ToolInputStart()
-                | ev.ToolInputDelta()
-                | ev.ToolInputAvailable()
-                | ev.ToolInputError()
-                | ev.ToolOutputAvailable()
-                | ev.ToolOutputError()
-            ):
+            case _ if isinstance(event, ev.ToolEvent):
                 self._tool(event, out)
             case _:
                 self._frame(event, out)
@@ -158,16 +151,7 @@ class Grammar:
             self._emit(closing, out)
         self._auto = ""
 
-    def _tool(
-        self,
-        event: ev.ToolInputStart
-        | ev.ToolInputDelta
-        | ev.ToolInputAvailable
-        | ev.ToolInputError
-        | ev.ToolOutputAvailable
-        | ev.ToolOutputError,
-        out: list[ev.Event],
-    ) -> None:
+    def _tool(self, event: ev.ToolEvent, out: list[ev.Event]) -> None:
         begins = isinstance(event, ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError)
         call_id = self._call_id(event.tool_call_id, begins=begins)
         if call_id != event.tool_call_id:
