@@ -57,9 +57,7 @@ async def stream_from(
 
 async def _fresh(log: Log, ref: MessageRef, wire: str) -> int:
     """Return how many events lie before the latest beginning. Page by page: a long log must not hold up others."""
-    meta = await log.meta(ref)
-    # A worker that hands a message over has its attempt refunded.
-    if meta is None or (meta.attempts < 2 and not meta.drained):
+    if not await log.was_taken_over(ref):
         return 0
     encoder = WIRES[wire].make()
     count = begin = 0

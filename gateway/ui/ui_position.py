@@ -85,6 +85,8 @@ class _Survey:
 
 async def from_start(log: Log, ref: MessageRef, wire: Wire, *, skip: int = 0) -> Place:
     """Return the place of a viewer that has nothing, or only the first `skip` chunks of the first entry."""
+    if not await log.was_taken_over(ref):
+        return Place(wire, skip)
     void_until = 0
     async for page in log.pages(ref):
         for entry in page:

@@ -338,6 +338,15 @@ class Log(Appointments):
             if len(page) < PAGE:
                 return entries
 
+    async def was_taken_over(self, ref: MessageRef) -> bool:
+        """Tell whether anything was written in a later epoch than the first claim's: else the log has no `reset`.
+
+        The log's second entry, the first claim's marker, says so. The record cannot: a hand-over refunds the attempt,
+        and a RESTORE forgets the hand-over.
+        """
+        meta, opening = await asyncio.gather(self.meta(ref), self.read(ref, None, 2))
+        return meta is not None and len(opening) > 1 and opening[1].cursor.epoch != meta.epoch
+
     async def pages(self, ref: MessageRef) -> AsyncIterator[list[Entry]]:
         """Yield the whole log page by page, each entry once. Ends early if the log is replaced meanwhile."""
         page = await self.read(ref, None)

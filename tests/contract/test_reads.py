@@ -10,7 +10,7 @@ from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import DUE, META_PATTERN, log_keys, ref_of_meta_key
 from shared.log.log import PAGE, Log
-from tests.support.log import append, create, ending, payloads, seen, started
+from tests.support.log import append, claim, create, ending, payloads, seen, started
 
 
 async def test_nothing_is_known_of_a_message_that_never_was(log: Log, ref: MessageRef) -> None:
@@ -65,6 +65,17 @@ async def test_a_whole_log_is_read_page_by_page(log: Log, ref: MessageRef) -> No
         entries = await log.read_all(ref)
         assert [entry.cursor.seq for entry in entries] == list(range(1, length + 1))
         assert [entry async for page in log.pages(ref) for entry in page] == entries
+
+
+async def test_whether_a_message_was_taken_over(log: Log, ref: MessageRef) -> None:
+    assert not await log.was_taken_over(ref)
+    own = await started(log, ref)
+    await append(log, own, 3, "a")
+    assert not await log.was_taken_over(ref)
+    await log.release(own)
+    assert not await log.was_taken_over(ref)
+    await claim(log, ref)
+    assert await log.was_taken_over(ref)
 
 
 async def test_pages_of_two_logs_are_never_joined(log: Log, ref: MessageRef, link: Link) -> None:

@@ -143,6 +143,23 @@ async def test_a_late_stream_is_resumed_by_its_own_numbers(
         assert [event async for event in stream] == whole[cut + 1 :]
 
 
+async def test_what_was_void_before_redis_lost_it_is_void_once_its_owner_has_restored_it(
+    client_of_gateway: openai.AsyncOpenAI, gateway: LiveGateway, link: Link, name: str, take: Take
+) -> None:
+    """The record then knows no more that the message was handed over."""
+    log, worker = gateway.services.log, await take(name)
+    await worker.say("Void ")
+    await worker.begin_anew()
+    await worker.say("Fresh.")
+    backup, entries = await log.backup(worker.ref), await log.read_all(worker.ref)
+    assert backup is not None
+    await lose_everything(link)
+    await worker.restore(backup, entries)
+    late = Collector(await client_of_gateway.responses.retrieve(name, stream=True))
+    await worker.end()
+    assert (await late.over()).text == "Fresh."
+
+
 async def test_an_attempt_that_said_nothing_is_never_heard_of(
     client_of_gateway: openai.AsyncOpenAI, name: str, take: Take
 ) -> None:
