@@ -60,16 +60,19 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection; closed without a word if a request's head takes too long or is too large, or if the rest of a
     request that has been answered already does not come.
 
-    What is no body is bounded between any two pieces of body as well, or trailers and chunk extensions would have no
-    end; trailers are read by nobody and not kept. Requests that are sent ahead are bounded too: uvicorn reads on after
-    every answer, however many of them wait, and so a stranger's come in faster than they are refused.
+    Bytes that are no body are bounded between any two pieces of body as well: trailers and chunk extensions would have
+    no end otherwise. Nobody reads trailers, so they are not kept. Requests that are sent ahead are bounded too: uvicorn
+    reads on after every answer, however many wait, and a stranger's would come in faster than they are refused.
 
-    One timer: from the beginning of the connection, or from the first byte of a later request, until its head is
-    complete; and from an answer that came before the end of the body (closing at once would take the answer from a
-    client that is still sending) until that end. Between requests uvicorn's own keep-alive time-out runs, and while
-    a request is worked on its own deadlines do. Once the connection is closing, it is how long its peer may take none
-    of the bytes that are left. Before that, another one bounds how long it may take none of what fills the buffer: the
-    next answer waits behind it, for as long as its peer likes otherwise.
+    One timer, `_timer`, runs in turn for
+    - a request's head: from the beginning of the connection, or from a later request's first byte, until its end;
+    - the rest of a body, from an answer that came before its end (closing at once would take that answer from a client
+      that is still sending);
+    - the last bytes, once the connection is closing: the peer must go on taking some.
+    Between requests uvicorn's own keep-alive time-out runs, and while a request is worked on, its own deadlines do.
+
+    Beside it `_watch_taken` bounds for how long a peer may take nothing while our buffer is full: the next answer waits
+    behind that.
     """
 
     # With a few more attributes than uvicorn's own the instance's dict would no longer share its keys: 1.2 kB each.

@@ -114,8 +114,8 @@ class UserIndex:
     async def _tidy(self, who: Principal) -> None:
         """Take out what is over, or wait until somebody else who looks has done so.
 
-        A user at a high bound pays for looking at all that is in flight with a wait, not with our time; what is over is
-        looked at once only, and nobody waits for it.
+        A look reads the record of everything in flight. The more it has found, the longer the next look has to wait: so
+        a user at a high bound waits, and does not keep us busy. What is over is taken out, and costs one look only.
         """
         if len(self._looks) >= MOST_REMEMBERED:
             self._looks.clear()

@@ -41,7 +41,7 @@ class TokenVerifier:
     async def verify(self, token: str) -> Principal | None:
         """Return whom the token stands for, None if it is not good for any reason.
 
-        Raises `Unavailable` if the published keys have never been reachable.
+        Raises `Unavailable` if the published keys were not reachable for a day, or have never been.
         """
         if len(token) > LONGEST_TOKEN:
             return None

@@ -43,9 +43,9 @@ async def find_message(hub: Hub, ref: MessageRef, *, patient: bool) -> Meta:
 
 
 async def look_patiently(hub: Hub, look: Callable[[], Awaitable[T | None]]) -> T | None:
-    """Return what `look` finds. Nothing counts only once no owner can be about to restore an answer that goes on.
+    """Return what `look` finds; None only when no owner may still be restoring what Redis has lost.
 
-    For clients that take "nothing more" for good and have no cursor that would tell us of a message.
+    For clients that never come back once they were told "nothing more", and have no cursor to tell us of a message.
     """
     while True:
         found = await look()

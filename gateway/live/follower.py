@@ -44,8 +44,9 @@ class Follower(Protocol):
         """Take live bytes: the encoding of everything between its cursor and the batch's last entry."""
 
     def sit(self, books: Books) -> Transport | None:
-        """Let the keeper of `books` write for it to the transport that is returned; None if that is impossible, or not
-        allowed (yet): then it will `take`.
+        """Return the transport to which the keeper of `books` writes for it from now on.
+
+        None if that is impossible, or not allowed (yet): then each batch is handed over by `take`.
         """
 
     def fall_behind(self) -> None:

@@ -99,7 +99,7 @@ class LogStream:
             raise InvalidCursor("the message has fewer events than that") from None
 
     async def ready(self) -> bool:
-        """Return whether there is anything to deliver; raise what the request cannot be served for."""
+        """Return whether there is anything to deliver; raise `NotFound`, `Gone` or `InvalidCursor` if it cannot."""
         meta = await find_message(self._hub, self._ref, patient=self._after is not None or self._skip > 0)
         if meta.terminal:
             if self._after == meta.cursor:

@@ -74,10 +74,10 @@ async def _latest_record(services: Services, who: Principal, chat_id: str) -> Me
 async def _is_over(services: Services, meta: Meta) -> bool:
     """Whether an end that somebody got is given to nobody any more.
 
-    What the network acknowledged may be in a proxy's memory, or in another tab. So for a grace period the whole
-    answer is given once more: that shows what is there already, while the other mistake leaves half an answer for
-    good. Not so where a second time would do something twice: a client that resumes whenever it is shown an error
-    would go round and round, and one that gets its tool calls again runs them again.
+    We know only that the network acknowledged it: that may have been a proxy, or another tab. So for a grace period
+    the whole answer is given once more. To give it twice shows what is there already; not to give it could leave
+    half an answer on a page for good. There are two exceptions. An error is given once: a client that resumes whenever
+    it sees one would go round and round. So are tool calls that wait for an output: a client would run them again.
     """
     if not meta.told:
         return False
