@@ -39,7 +39,8 @@ class Checkpoints:
 
     async def close(self) -> None:
         """End the writing; what was sent may still arrive."""
-        await end_tasks(self._task)
+        task, self._task = self._task, None  # its cancellation knows us: if we knew it, a circle would wait to be found
+        await end_tasks(task)
 
     async def _write(self, acked: int) -> None:
         try:

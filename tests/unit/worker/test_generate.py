@@ -231,7 +231,14 @@ async def _word_and_error(request: GenerationRequest, context: AgentContext) -> 
     raise UpstreamError("upstream_error")
 
 
-@pytest.mark.parametrize("upstream", [_one_word, _word_and_error, Model()], ids=["done", "failed", "stopped"])
+async def _endless(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    while True:  # to the limit, at which a segment is just being written
+        yield ev.TextDelta("", "x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "upstream", [_one_word, _word_and_error, _endless, Model()], ids=["done", "failed", "too long", "stopped"]
+)
 async def test_nothing_of_an_attempt_that_is_over_waits_for_the_garbage_collector(
     log: Log, link: Link, ref: MessageRef, upstream: Any
 ) -> None:
