@@ -106,6 +106,10 @@ class Inlet:
         """See `Sink`."""
         await self._writer.wait_room()
 
+    async def stored(self) -> None:
+        """See `Sink`."""
+        await self._writer.wait_stored()
+
     def add_usage(self, usage: ev.Usage) -> None:
         """Count tokens of one model call."""
         self.spending.add(usage)

@@ -130,6 +130,12 @@ class Sender:
             self._room = self._loop.create_future()
             await self._room
 
+    async def wait_stored(self) -> None:
+        """Wait until Redis has confirmed all that was put; bounded as `wait_room`."""
+        while self.ledger.goes_beyond(self.acked):
+            self._room = self._loop.create_future()
+            await self._room
+
     async def run(self) -> None:
         """Send until cancelled, or until a reply says that there is nothing more to send; that is signalled first."""
         try:

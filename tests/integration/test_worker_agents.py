@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,8 +18,9 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = (
-    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "mute", "stubborn"
+    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "deadly", "mute", "stubborn"
 )  # fmt: skip
+RECOVERY = {"deadly": "auto"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,7 +30,12 @@ async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
         with redis_server.admin() as client:
             client.flushall()
         kit.models = [
-            {"name": name, "kind": "agent", "agent": f"tests.integration.worker_agents:{name}", "recovery": "restart"}
+            {
+                "name": name,
+                "kind": "agent",
+                "agent": f"tests.integration.worker_agents:{name}",
+                "recovery": RECOVERY.get(name, "restart"),
+            }
             for name in NAMES
         ]
         await asyncio.gather(kit.worker(), kit.worker())
@@ -98,6 +105,19 @@ async def test_a_restarted_agent_sees_what_it_did_before(kit: Kit) -> None:
     tool = next(part for part in message.parts if isinstance(part, ToolPart))
     assert tool.output == "paid before"
     assert [mode for _, _, mode in attempts(await kit.events(ref))] == ["start", "restart"]
+
+
+async def test_a_tool_that_kills_its_worker_is_not_run_by_the_next_one(kit: Kit, tmp_path: Path) -> None:
+    await kit.worker()
+    ledger = tmp_path / "ledger"
+    ref = await kit.send(str(ledger), "deadly")
+    message = await kit.ended(ref)
+    assert message.error is not None
+    assert message.error.code == "worker_lost"
+    assert attempts(await kit.events(ref)) == [(1, "first", "start")]
+    assert ledger.read_text() == "paid\n"
+    tool = next(part for part in message.parts if isinstance(part, ToolPart))
+    assert (tool.tool_name, tool.state) == ("pay", "input-available")
 
 
 async def test_what_a_killed_attempt_had_reported_is_summed(kit: Kit) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -59,6 +61,14 @@ async def careful(request: GenerationRequest, context: AgentContext) -> AsyncGen
     if not done:
         await asyncio.Event().wait()
     yield ev.TextDelta("", f"attempt {context.attempt}")
+
+
+async def deadly(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Run a tool that does something, in the file that the prompt names, and takes its worker with it."""
+    yield ev.ToolInputAvailable("call_1", "pay", {})
+    ledger = os.open(request.messages[-1]["content"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(ledger, b"paid\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:

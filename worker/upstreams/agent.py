@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
+from shared.events import ToolInputAvailable
 from shared.jobs import GenerationRequest
 from worker.upstreams.base import AgentContext, AgentFunction, Sink
 
@@ -23,7 +24,10 @@ class Agent:
         try:
             async with aclosing(self.function(request, context)) as events:
                 async for event in events:
-                    if sink.take((event,)):
+                    full = sink.take((event,))
+                    if isinstance(event, ToolInputAvailable):
+                        await sink.stored()  # or a tool that takes the worker with it would be run by the next one too
+                    elif full:
                         await sink.room()
         except SystemExit as error:  # of a tool that is a program, say: the other answers are not its business
             raise RuntimeError("the agent called for the end of the process") from error

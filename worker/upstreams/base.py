@@ -134,6 +134,10 @@ class Sink(Protocol):
         """Wait until there is room again for what comes next."""
         ...
 
+    async def stored(self) -> None:
+        """Wait until all that was taken stands in the log, so that whoever takes over knows of it."""
+        ...
+
 
 async def give(sink: Sink, events: Sequence[Event]) -> None:
     """Hand `events` to `sink` and wait while it is full; per-token loops inline this."""

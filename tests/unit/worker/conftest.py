@@ -33,6 +33,9 @@ class Kept:
     async def room(self) -> None:
         raise AssertionError("nobody was told to wait")
 
+    async def stored(self) -> None:
+        raise AssertionError("no agent's tool here")
+
 
 class Caller:
     """Calls upstreams as an attempt would and keeps what they said."""

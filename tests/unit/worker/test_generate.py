@@ -110,6 +110,20 @@ async def test_an_attempt_whose_writing_breaks_ends_at_once(log: Log, link: Link
     assert model.closed
 
 
+async def test_a_tool_is_not_run_before_the_log_has_its_call(log: Log, link: Link, ref: MessageRef) -> None:
+    """The log is all that another worker has to know that the tool may have done something."""
+    found: list[bool] = []
+
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        for call in (ev.ToolInputAvailable("a", "dig", {}), ev.ToolInputAvailable("b", "fill", {})):
+            yield call
+            found.append(call in [entry.event for entry in await log.read_all(ref)])
+            yield ev.TextDelta("", "x" * 300_000)  # more than may wait: the next call comes where the writer is full
+
+    await asyncio.wait_for((await generation(log, link, ref, agent)).run(), 5)
+    assert found == [True, True]
+
+
 @pytest.mark.parametrize(
     ("spec", "outcome"),
     [
