@@ -15,6 +15,7 @@ from typing import Any, Literal
 from shared import events as ev
 from shared.dispatch import Dispatcher
 from shared.errors import Unavailable
+from shared.futures import ignore_failure
 from shared.jobs import GenerationRequest, Run
 from shared.link import ReplyError
 from shared.log.ending import FAILOVER_WINDOW_MS, failure, last_words
@@ -170,6 +171,8 @@ class Generation:
         except ReplyError as error:
             log.error("end not written, Redis refuses it", extra=self.fields, exc_info=error)
             return "abandoned"
+        finally:
+            self.writer.close()
 
     def _has_broken(self, sender: asyncio.Task[None]) -> bool:
         error = sender.exception() if sender.done() and not sender.cancelled() else None
@@ -183,6 +186,7 @@ class Generation:
             await asyncio.wait({pump}, timeout=CLOSE_S)
             if not pump.done():
                 log.error("upstream ignores its cancellation", extra=self.fields)
+                pump.add_done_callback(ignore_failure)  # its next event is refused, once the writer is closed
         if pump.done() and not pump.cancelled():
             pump.exception()  # looked at, so that asyncio does not report it as forgotten
 

@@ -36,7 +36,10 @@ _LEAST_DEADLINE_S = 0.05
 
 
 class NotOurs(Exception):
-    """Raised when nothing more may be written: somebody else has the message, or it has `ended` (or was deleted)."""
+    """Raised when nothing more may be written: somebody else has the message, or it has `ended` (or was deleted).
+
+    To an upstream it says that its attempt is over.
+    """
 
     def __init__(self, *, ended: bool = False) -> None:
         super().__init__()
@@ -101,16 +104,19 @@ class Sender:
         """Whether Redis refused the last append for want of memory."""
 
     def put(self, event: Event) -> None:
-        """Take an event for the log; ask `full` afterwards. Nothing is taken once the message is being ended."""
+        """Take an event for the log; ask `full` afterwards. Raise `NotOurs` once the message is being ended.
+
+        An upstream that missed its cancellation is told so: else it would go on for nobody.
+        """
         if self._closed:
-            return  # from an upstream that ignores its cancellation: the final message is without it, so is the log
+            raise NotOurs
         self.ledger.put(event)
         self._rouse()
 
     def say(self, delta: Spoken) -> None:
         """Take a piece of text, as `put`; raise `OutputLimit` if the message may not grow by it."""
         if self._closed:
-            return
+            raise NotOurs
         self.ledger.say(delta)
         self._rouse()
 
@@ -133,6 +139,8 @@ class Sender:
     async def wait_stored(self) -> None:
         """Wait until Redis has confirmed all that was put; bounded as `wait_room`."""
         while self.ledger.goes_beyond(self.acked):
+            if self._closed:
+                raise NotOurs
             self._room = self._loop.create_future()
             await self._room
 
@@ -301,9 +309,10 @@ class Sender:
         self.acked = reply.seq
 
     def close(self) -> None:
-        """Take nothing more; what waits keeps its place."""
+        """Take nothing more, and tell who waits to give more; what waits here keeps its place."""
         self.ledger.encode()
         self._closed = True
+        self._tell_room()
 
     async def flush(self) -> Reply:
         """Send until Redis has confirmed everything; raise as `mend`, or `Unavailable`."""

@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -187,6 +188,38 @@ async def test_only_a_drain_gives_the_attempt_back(
     assert await attempt.run() == "released"
     meta = await seen(log, ref)
     assert (meta.state, meta.attempts) == ("queued", attempts)
+
+
+@pytest.mark.parametrize("cause", ["stop", "fenced", "drain"])
+async def test_an_agent_that_missed_its_cancellation_gets_no_further_than_its_next_word(
+    log: Log, link: Link, ref: MessageRef, cause: Cause
+) -> None:
+    """Otherwise it goes on for nobody, and calls its models, for as long as its worker lives."""
+    said, go_on, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    words: list[int] = []
+
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        try:
+            for number in range(3):
+                yield ev.TextDelta("", "x" * 300_000)  # more than may wait unsent
+                words.append(number)
+                said.set()
+                while not go_on.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await go_on.wait()
+        finally:
+            closed.set()
+
+    attempt = await generation(log, link, ref, agent)
+    running = asyncio.create_task(attempt.run())
+    await asyncio.wait_for(said.wait(), 5)
+    attempt.interrupt(cause)
+    await asyncio.wait_for(running, 5)
+    written = await log.read_all(ref)
+    go_on.set()
+    await asyncio.wait_for(closed.wait(), 5)
+    assert words == [0]
+    assert await log.read_all(ref) == written
 
 
 async def _says(what: Any) -> AsyncGenerator[Any, None]:

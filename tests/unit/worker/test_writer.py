@@ -345,10 +345,12 @@ async def test_what_comes_while_the_message_is_ended_or_handed_back_is_left_out(
         ending = asyncio.create_task(p.writer.finish("done", ev.End("done", 1)) if ends else released(p.writer))
         await asyncio.sleep(0)  # it has begun
         while not ending.done():
-            p.say("late")
+            with pytest.raises(NotOurs):
+                p.say("late")
             await asyncio.sleep(0)
         await ending
-        p.say("late")
+        with pytest.raises(NotOurs):
+            p.say("late")
         assert not p.writer.ledger.goes_beyond(p.writer.ledger.last_seq)
     assert await said(log, ref) == "before"
 
