@@ -32,14 +32,12 @@ from worker.ledger import OutputLimit
 from worker.metrics import Metrics
 from worker.recovery import Plan, continuation
 from worker.sender import NotOurs, Signal
-from worker.upstreams.base import AgentContext, CancelsRuns, Upstream, UpstreamError
+from worker.upstreams.base import CLOSE_S, AgentContext, CancelsRuns, Upstream, UpstreamError
 from worker.writer import Writer
 
 log = logging.getLogger(__name__)
 
 Cause = Literal["stop", "fenced", "ended", "cut_off", "storage_full", "drain", "silent", "deadline"]
-CLOSE_S = 1.0
-"""How long an upstream may take to close before it is left to itself."""
 _FAILED_BY: dict[str, str] = {
     "silent": "upstream_timeout",
     "deadline": "deadline_exceeded",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
-from contextlib import aclosing
+import logging
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import cast
 
-from shared.events import ToolInputAvailable
+from shared.events import Event, ToolInputAvailable
 from shared.jobs import GenerationRequest
-from worker.upstreams.base import AgentContext, AgentFunction, Sink
+from worker.upstreams.base import CLOSE_S, AgentContext, AgentFunction, Sink
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +25,27 @@ class Agent:
 
     async def __call__(self, request: GenerationRequest, context: AgentContext, sink: Sink) -> None:
         """Give the sink what the agent yields; raise what it raises, but nothing that would end the process."""
+        events = self.function(request, context)
         try:
-            async with aclosing(self.function(request, context)) as events:
-                async for event in events:
-                    full = sink.take((event,))
-                    if isinstance(event, ToolInputAvailable):
-                        await sink.stored()  # or a tool that takes the worker with it would be run by the next one too
-                    elif full:
-                        await sink.room()
+            async for event in events:
+                full = sink.take((event,))
+                if isinstance(event, ToolInputAvailable):
+                    await sink.stored()  # or a tool that takes the worker with it would be run by the next one too
+                elif full:
+                    await sink.room()
         except SystemExit as error:  # of a tool that is a program, say: the other answers are not its business
             raise RuntimeError("the agent called for the end of the process") from error
+        finally:
+            await _close(events)
+
+
+async def _close(events: AsyncGenerator[Event, None]) -> None:
+    """Close an agent that is not through. What is wrong with its end is logged: what ended it is raised already."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await events.aclose()
+    except (Exception, SystemExit) as error:
+        log.warning("agent did not close", extra={"reason": repr(error)})
 
 
 def load_agent(path: str) -> Agent:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import httpx
 
 
+CLOSE_S = 1.0
+"""How long an upstream may take to close before it is left to itself."""
+
+
 class UpstreamError(Exception):
     """Raised by an upstream that cannot go on. `code` is one of `GENERATION_CODES`; the text is fit for viewers.
 

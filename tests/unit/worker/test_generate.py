@@ -19,6 +19,7 @@ from shared.dispatch import Dispatcher
 from shared.ids import MessageRef
 from shared.jobs import GenerationRequest
 from shared.link import Link
+from shared.log.ending import failure
 from shared.log.keys import log_keys
 from shared.log.log import Log
 from shared.log.types import Entry
@@ -266,6 +267,40 @@ async def test_what_no_agent_may_say_ends_its_answer_and_nothing_else(
     final = await log.final(ref)
     assert final is not None
     assert decode_message(final).state == "failed"
+
+
+@pytest.mark.parametrize("closing", ["speaks", "raises", "hangs", "exits"])
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (ev.Error("closed today"), failure("agent_error", "closed today")),
+        (ev.ToolOutputAvailable("c", "x" * 2_000_000), failure("output_limit")),
+    ],
+    ids=["its error", "its length"],
+)
+async def test_why_an_answer_ended_is_told_however_its_agent_closes(
+    log: Log, link: Link, ref: MessageRef, closing: str, event: ev.Event, told: ev.Failure
+) -> None:
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[Any, None]:
+        try:
+            yield ev.ToolInputAvailable("c", "dig", {})  # so that its silence would be taken for the tool's
+            yield event
+        finally:
+            match closing:
+                case "speaks":
+                    yield ev.ToolOutputError("c", "not finished")
+                case "raises":
+                    raise OSError
+                case "hangs":
+                    await asyncio.Event().wait()
+                case _:
+                    raise SystemExit
+
+    attempt = await generation(log, link, ref, agent)
+    assert await asyncio.wait_for(attempt.run(), 5) == "failed"
+    last = (await log.read_all(ref))[-1].event
+    assert isinstance(last, ev.End)
+    assert last.error == told
 
 
 async def _one_word(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
