@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 from pydantic import ValidationError
@@ -17,22 +18,25 @@ from shared.models import load_models
 from shared.settings import faults
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
+from worker.threads import end_threads, give_threads
 
 _END_S = 5.0
 
 
 async def _work(settings: WorkerSettings) -> None:
     models = load_models(settings.upstreams_file, os.environ)
+    threads = give_threads(settings.worker_slots)
     await WorkerProcess(settings, models).run()
-    await _end_leftovers()
+    await _end_leftovers(threads)
 
 
-async def _end_leftovers() -> None:
-    """Cancel what still runs; leave if something ignores that, as an agent can: a loop waits for ever."""
+async def _end_leftovers(threads: ThreadPoolExecutor) -> None:
+    """Cancel what still runs; leave if something ignores that, as an agent or its thread can: a loop waits for ever."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
-    stuck = (await asyncio.wait(left, timeout=_END_S))[1] if left else ()
+    ending = asyncio.create_task(end_threads(threads), name="agents' threads")
+    stuck = (await asyncio.wait({*left, ending}, timeout=_END_S))[1]
     if stuck:
         names = sorted(task.get_name() for task in stuck)
         logging.getLogger("worker").error("left behind: it ignores its cancellation", extra={"tasks": names})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -79,6 +80,23 @@ async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGene
         await asyncio.Event().wait()
     context.add_usage(ev.Usage(20, 5, 25))
     yield ev.TextDelta("", "done")
+
+
+AT_A_TIME = 50
+"""More than the threads that asyncio brings by itself, on any machine of the usual size."""
+_meeting = threading.Barrier(AT_A_TIME)
+
+
+async def meeting(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Block until all others do so too."""
+    await asyncio.to_thread(_meeting.wait, 15)
+    yield ev.TextDelta("", "met")
+
+
+async def deep(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Block for ever."""
+    yield ev.TextDelta("", "diving")
+    await asyncio.to_thread(threading.Event().wait)
 
 
 async def stubborn(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
