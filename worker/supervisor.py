@@ -63,14 +63,12 @@ class Supervisor:
         self._on_free()
 
     def start(self, generation: Generation) -> None:
-        """Run `generation` in a reserved slot."""
+        """Run `generation` in a reserved slot; before `drain`, if at all."""
         self._reserved -= 1
         task = asyncio.create_task(self._run(generation), name="generation")
         self._running[task] = generation
         self._metrics.slots_used.set(len(self._running))
         task.add_done_callback(self._ended)
-        if self.draining:  # claimed in the very moment: hand it on
-            generation.interrupt("drain")
 
     def hint(self, message_id: str | None) -> None:
         """Have the attempts at messages of that id look whether they were stopped; all of them if None."""

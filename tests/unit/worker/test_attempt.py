@@ -86,6 +86,30 @@ async def test_a_release_whose_reply_was_lost_still_tells_another_worker(link: L
     assert await Dispatcher(link).depth() == 1
 
 
+async def test_what_was_claimed_in_the_moment_of_the_signal_is_run_in_the_window(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    """Handed on at once its model may have been called for nothing; one of `recovery = "fail"` would be lost."""
+    called, go_on = asyncio.Event(), asyncio.Event()
+
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        called.set()
+        await go_on.wait()
+        yield ev.TextDelta("", "all")
+
+    supervisor = Supervisor(1, log, 60_000, Metrics(), lambda: None)
+    generation = await attempt(log, link, ref, agent)
+    assert supervisor.reserve()
+    supervisor.draining = True
+    supervisor.start(generation)
+    draining = asyncio.create_task(supervisor.drain(10, asyncio.Event()))
+    await asyncio.wait_for(called.wait(), 5)
+    assert (await seen(log, ref)).state == "running"
+    go_on.set()
+    await draining
+    assert (await seen(log, ref)).state == "done"
+
+
 async def due_in_ms(log: Log, link: Link, ref: MessageRef) -> float | None:
     """Return when a reaper will look at the message, from now; None if none will."""
     score = await link.call("ZSCORE", DUE, ref.member)
