@@ -5,9 +5,11 @@ The gateway reads the names (it lists models and knows the default); the worker 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -64,6 +66,10 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         module, colon, function = self.agent.partition(":")
         if self.kind == "agent" and not (module and colon and function):
             raise ValueError(f"model {self.name!r}: agent must be package.module:function")
+        if self.base_url and not _is_url(self.base_url):
+            raise ValueError(f"model {self.name!r}: base_url must be a URL that begins with http:// or https://")
+        if any(limit is not None and not limit > 0 for limit in (self.first_token_s, self.silence_s)):
+            raise ValueError(f"model {self.name!r}: first_token_s and silence_s must be above 0")
 
     @property
     def url(self) -> str:
@@ -79,6 +85,14 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def model(self) -> str:
         """The model's name upstream."""
         return self.upstream_model or self.name
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and not re.search(r"\s", text)
+    except ValueError:  # a port that is none
+        return False
 
 
 def _cut(name: str) -> str:

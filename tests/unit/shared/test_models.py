@@ -51,12 +51,22 @@ def test_a_file_gives_names_options_and_a_default(tmp_path: Path) -> None:
         ('[[models]]\nname = "a"\nkind = "telepathy"', "telepathy"),
         ('[[models]]\nname = "a"\nkind = "agent"\nagent = "nocolon"', "module:function"),
         ('[[models]]\nname = ""', "name"),
+        ('[[models]]\nname = "a"\nbase_url = "localhost:8000/v1"', "'a': base_url"),
+        ('[[models]]\nname = "a"\nbase_url = "http://host:port/v1"', "'a': base_url"),
+        ('[[models]]\nname = "a"\nbase_url = "http://host/v1 "', "'a': base_url"),
+        ('[[models]]\nname = "a"\nfirst_token_s = -1', "'a': first_token_s"),
+        ('[[models]]\nname = "a"\nsilence_s = 0', "silence_s must be above 0"),
         ("not toml", r"models\.toml"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         load_models(write(tmp_path, text), {})
+
+
+def test_a_mistake_in_the_environment_is_named() -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        load_models("", {"OPENAI_BASE_URL": "localhost:11434/v1", "OPENAI_MODEL": "llama"})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
