@@ -56,11 +56,15 @@ def load_agent(path: str) -> Agent:
     """
     module_name, _, name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"agent {path}: {error}") from None
-    except AttributeError:
-        raise ValueError(f"agent {path}: the module has no {name!r}") from None
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported; where, a sentence cannot say
+        log.error("agent cannot be imported", extra={"agent": path}, exc_info=error)
+        raise ValueError(f"agent {path}: {type(error).__name__}: {error}") from None
+    found = getattr(module, name, None)
+    if found is None:
+        raise ValueError(f"agent {path}: the module has no {name!r}")
     call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004 - an object may be one
     if not inspect.isasyncgenfunction(call):
         raise ValueError(f"agent {path} must be an async generator function (async def with yield)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from worker.upstreams.agent import Agent, load_agent
@@ -29,6 +31,27 @@ HERE = "tests.unit.worker.test_agent"
 @pytest.mark.parametrize("name", ["generator", "instance"])
 def test_async_generator_functions_and_objects_are_agents(name: str) -> None:
     assert load_agent(f"{HERE}:{name}") == Agent(globals()[name])
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("import os\nKEY = os.environ['NO_SUCH_KEY']", "KeyError: 'NO_SUCH_KEY'"),
+        ("def agent(:", "SyntaxError: "),
+        ("open('no such file')", "FileNotFoundError: "),
+        ("import sys\nsys.exit('no settings')", "SystemExit: no settings"),
+        ("int('x')", "ValueError: "),
+        ("import re\nre.nothing", "AttributeError: "),
+        ("import no_such_package", "No module named 'no_such_package'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, wrong: str
+) -> None:
+    (tmp_path / "broken_agent.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"^agent broken_agent:agent: {wrong}"):
+        load_agent("broken_agent:agent")
 
 
 @pytest.mark.parametrize(
