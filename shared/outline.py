@@ -18,7 +18,7 @@ class Outline:
         self.tools: dict[str, str] = {}
         """Tool calls seen, by id, with their names."""
         self.answered: set[str] = set()
-        """Those of them that have an output, or the error in its place."""
+        """Those of them that have an output, or the error in its place, or an input that no tool can be run with."""
         self.clear()
 
     def clear(self) -> None:
@@ -47,6 +47,8 @@ class Outline:
             case ev.ToolOutputAvailable(tool_call_id=call_id) | ev.ToolOutputError(tool_call_id=call_id):
                 self.answered.add(call_id)
                 self.step_answered = self.in_step
+            case ev.ToolInputError(tool_call_id=call_id):
+                self.answered.add(call_id)
             case ev.Start():
                 self.started = True
             case ev.StartStep():

@@ -158,6 +158,28 @@ async def test_a_tool_that_an_agent_runs_may_be_silent(
     assert (await seen(log, ref)).state == outcome
 
 
+async def test_a_call_that_could_not_be_read_is_no_running_tool(log: Log, link: Link, ref: MessageRef) -> None:
+    """The model that is asked once more may hang, and then nothing but the silence ends the answer within the hour."""
+
+    async def agent(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        yield ev.ToolInputError("c", "dig", '{"depth', "not JSON")
+        await asyncio.Event().wait()
+
+    spec = ModelSpec(name="m", kind="agent", agent="a:b")
+    attempt = await generation(log, link, ref, agent, spec, Deadlines(first_token_s=1, silence_s=1, total_s=60))
+    running = asyncio.create_task(attempt.run())
+
+    async def called() -> bool:
+        return any(isinstance(entry.event, ev.ToolInputError) for entry in await log.read_all(ref))
+
+    await wait_until(called)
+    attempt.tick(asyncio.get_running_loop().time() + 5)
+    await asyncio.wait_for(running, 5)
+    last = (await log.read_all(ref))[-1].event
+    assert isinstance(last, ev.End)
+    assert last.error == failure("upstream_timeout")
+
+
 async def test_the_log_says_why_a_model_could_not_be_reached(
     log: Log, link: Link, ref: MessageRef, caplog: pytest.LogCaptureFixture
 ) -> None:
