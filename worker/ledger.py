@@ -257,7 +257,10 @@ def _encode_checked(event: ev.Event) -> bytes:
     if not raw or ev.too_deep(raw):
         raise TypeError(f"an event may be nested {ev.DEEPEST} levels deep")
     # An agent may have given it values of any type; then it would be of an unknown kind to whoever reads it.
-    if type(ev.decode_event(raw)) is not type(event):
+    names: tuple[object, ...] = ()
+    if isinstance(event, ev.Data):
+        names = (event.name,) if event.id is None else (event.name, event.id)
+    if not all(isinstance(name, str) for name in names) or type(ev.decode_event(raw)) is not type(event):
         raise TypeError(f"a field of {type(event).__name__} is not of its type")
     return raw
 

@@ -263,6 +263,8 @@ async def _says(what: Any) -> AsyncGenerator[Any, None]:
         ev.TextDelta(5, "x"),  # type: ignore[arg-type]
         ev.SourceUrl("s", None),  # type: ignore[arg-type]
         ev.ToolInputAvailable("c", None, {}),  # type: ignore[arg-type]
+        ev.Data("level", 5, id=7),  # type: ignore[arg-type]
+        ev.Data(None, 5),  # type: ignore[arg-type]
         ev.Usage(12.5, 1, 13.5),  # type: ignore[arg-type]
         SystemExit(0),
     ],
