@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -207,6 +208,15 @@ async def test_an_answer_whose_worker_dies_as_it_claims_it_is_taken_over_in_time
     await kit.wait_attempts(ref, 1)
     await kit.worker()
     await kit.wait_attempts(ref, 2, within_s=LEASE_MS / 1000 + 2.0)
+
+
+async def test_a_worker_that_is_told_to_leave_while_it_imports_its_agents_leaves(kit: Kit, tmp_path: Path) -> None:
+    """The system ends it too, but not where it is process 1; there it would start, and be killed in mid-answer."""
+    (tmp_path / "heavy_agent.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    kit.models = [{"name": "heavy", "kind": "agent", "agent": "heavy_agent:agent"}]
+    worker = await kit.worker(wait=False, PYTHONPATH=tmp_path)
+    await wait_until(lambda: "importing" in worker.output.read_text(), 20)
+    assert await worker.stop(within_s=10) == 0
 
 
 async def test_a_leaving_worker_hands_its_answers_over_with_the_attempt_refunded(kit: Kit) -> None:
