@@ -44,6 +44,18 @@ async def _end_leftovers(threads: ThreadPoolExecutor) -> None:
         os._exit(0)
 
 
+def _run(loop: asyncio.AbstractEventLoop, settings: WorkerSettings) -> None:
+    """Work until a signal, whatever task of an agent's calls for the end of the process: that stops the loop alone."""
+    work = loop.create_task(_work(settings), name="work")
+    while True:
+        try:
+            return loop.run_until_complete(work)
+        except SystemExit:
+            if work.done():
+                raise
+            logging.getLogger("worker").error("a task of an agent's called for the end of the process")
+
+
 def main() -> int:
     """Run until a signal; return the exit code."""
     try:
@@ -54,7 +66,7 @@ def main() -> int:
         configure_logging("worker", settings.log_level)
         tune_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_work(settings))
+            _run(runner.get_loop(), settings)
     except (ValueError, UnsafeRedis) as error:
         return _wrong(str(error))
     except OSError as error:

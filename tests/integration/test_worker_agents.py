@@ -18,7 +18,8 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = (
-    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "deadly", "mute", "stubborn"
+    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "deadly", "mute", "quitting",
+    "stubborn",
 )  # fmt: skip
 RECOVERY = {"deadly": "auto"}
 
@@ -73,6 +74,30 @@ async def test_a_cancellation_of_the_agents_own_is_its_failure(kit: Kit) -> None
     assert message.error is not None
     assert (message.state, message.error.code, message.text) == ("failed", "agent_error", "so far")
     assert attempts(await kit.events(ref)) == [(1, "first", "start")]
+
+
+async def test_a_tool_that_calls_for_the_end_of_the_process_is_its_agents_failure(kit: Kit) -> None:
+    """In a task of its own, too; and the other answers of that worker go on."""
+    other = await kit.send("x", "careful")
+
+    async def paid() -> bool:
+        return any(isinstance(event, ev.ToolOutputAvailable) for event in await kit.events(other))
+
+    await wait_until(paid)
+    refs = [await kit.send("x", "quitting") for _ in range(6)]
+    for ref in refs:
+        message = await kit.ended(ref)
+        assert message.error is not None
+        assert (message.error.code, message.text) == ("agent_error", "so far")
+        assert attempts(await kit.events(ref)) == [(1, "first", "start")]
+    workers = list(kit.workers.values())
+    assert all(worker.running for worker in workers)
+    assert not (await kit.meta(other)).terminal
+    assert attempts(await kit.events(other)) == [(1, "first", "start")]
+    await kit.log.stop(other)
+    assert (await kit.ended(other)).state == "aborted"
+    await asyncio.gather(kit.worker(), kit.worker())
+    assert await asyncio.gather(*(worker.stop() for worker in workers)) == [0, 0]  # they hear their signals as before
 
 
 async def test_an_output_is_one_entry_of_any_size_that_the_message_has_room_for(kit: Kit) -> None:

@@ -82,6 +82,17 @@ async def costly(request: GenerationRequest, context: AgentContext) -> AsyncGene
     yield ev.TextDelta("", "done")
 
 
+async def quitting(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Run two tools at a time that are programs, and call for the end of the process."""
+
+    async def tool() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(2)
+
+    yield ev.TextDelta("", "so far")
+    await asyncio.gather(tool(), tool())
+
+
 AT_A_TIME = 50
 """More than the threads that asyncio brings by itself, on any machine of the usual size."""
 _meeting = threading.Barrier(AT_A_TIME)
