@@ -20,6 +20,7 @@ from worker.metrics import Metrics
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
+HELD_UP_S = 2.0
 _HAND_OVER_S = 10.0
 """How long handing over may take once the drain window has passed."""
 _WATCHES_AT_A_TIME = 200
@@ -123,9 +124,14 @@ class Supervisor:
         self._on_free()
 
     async def _ticking(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
+            late_s, due = loop.time() - due, loop.time() + TICK_S
+            if late_s > HELD_UP_S:  # by what blocks, an agent most likely; for longer, and every lease is lost to it
+                log.warning("the loop was held up", extra={"seconds": round(late_s, 1), "running": len(self._running)})
             try:
-                self._tick(asyncio.get_running_loop().time())
+                self._tick(loop.time())
             except Exception:  # the boundary of the task: without it every lease of this worker would run out
                 log.exception("tick broke")
             await asyncio.sleep(TICK_S)

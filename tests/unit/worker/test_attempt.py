@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
+
+import pytest
 
 from shared import events as ev
 from shared.dispatch import Dispatcher
@@ -108,6 +111,23 @@ async def test_what_was_claimed_in_the_moment_of_the_signal_is_run_in_the_window
     go_on.set()
     await draining
     assert (await seen(log, ref)).state == "done"
+
+
+async def test_the_log_says_that_something_blocks(
+    log: Log, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All leases of the worker may run out over it, and nothing else would tell why."""
+    monkeypatch.setattr("worker.supervisor.HELD_UP_S", 0.05)
+    supervisor = Supervisor(1, log, 60_000, Metrics(), lambda: None)
+    supervisor.open()
+    try:
+        await asyncio.sleep(0)  # the clock runs
+        time.sleep(0.4)  # noqa: ASYNC251 - that is what is to be told
+        await wait_until(lambda: "the loop was held up" in caplog.text)
+    finally:
+        await supervisor.close()
+    [line] = [vars(record) for record in caplog.records if record.message == "the loop was held up"]
+    assert line["seconds"] >= 0.1
 
 
 async def due_in_ms(log: Log, link: Link, ref: MessageRef) -> float | None:
