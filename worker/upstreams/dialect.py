@@ -2,7 +2,8 @@
 nothing, and not said to that model again while the worker lives.
 
 Mistral refuses to be asked for usage (and reports it all the same) and knows a limit by its old name alone; so do older
-releases of Azure's API and of some servers. What a client has set beyond that is the client's to mend.
+releases of Azure's API and of some servers. It and Groq refuse thoughts in messages, which other models want back.
+What a client has set beyond that is the client's to mend.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import openai
 
 _OLD_NAMES: Mapping[str, str | None] = {"stream_options": None, "max_completion_tokens": "max_tokens"}
 """Parameters that some servers do not know, and what says the same there."""
+_OF_MESSAGES = ("reasoning_content",)
+"""The same of messages' fields; nothing else says it."""
 _UNKNOWN = re.compile(r"not permitted|extra_forbidden|unrecognized|unsupported|unknown|unexpected|not supported", re.I)
 _LONGEST = 10_000
 
@@ -37,6 +40,8 @@ class Dialect:
             value, old = body.pop(name), _OLD_NAMES[name]
             if old is not None:
                 body.setdefault(old, value)
+        if unknown := self._unknown.intersection(_OF_MESSAGES):
+            body["messages"] = [_without(message, unknown) for message in body["messages"]]
         return body
 
     @contextmanager
@@ -51,8 +56,14 @@ class Dialect:
             raise
 
 
+def _without(message: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name not in names}
+
+
 def _unknown_in(refusal: object, body: Mapping[str, Any]) -> set[str]:
     text = json.dumps(refusal, default=str)[:_LONGEST]
     if not _UNKNOWN.search(text):
         return set()
-    return {name for name in _OLD_NAMES if name in body and re.search(rf"\b{name}\b", text)}
+    said = {name for name in _OLD_NAMES if name in body}
+    said |= {name for name in _OF_MESSAGES if any(name in message for message in body["messages"])}
+    return {name for name in said if re.search(rf"\b{name}\b", text)}

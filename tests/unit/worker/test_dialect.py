@@ -53,6 +53,64 @@ async def test_who_refuses_to_be_asked_for_usage_is_not_asked_again(
         assert "stream_options" in server.bodies[3]
 
 
+THOUGHTFUL: list[dict[str, Any]] = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    ]},
+    {"role": "tool", "tool_call_id": "c1", "content": "1"},
+]  # fmt: skip
+
+
+def unsupported(name: str) -> dict[str, Any]:
+    """Return what Groq says of a message's field."""
+    message = (
+        "'messages.1' : for 'role:assistant' the following must be satisfied"
+        f"[('messages.1' : property '{name}' is unsupported)]"
+    )
+    return {"error": {"message": message, "type": "invalid_request_error"}}
+
+
+def second_messages(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [body["messages"][1] for body in bodies]
+
+
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        (422, extra("messages", "1", "assistant", "reasoning_content")),
+        (400, unsupported("reasoning_content")),
+    ],
+)
+async def test_who_refuses_thoughts_in_messages_is_told_none(
+    caller: Caller, code: int, refusal: dict[str, Any]
+) -> None:
+    async with raw_server(status(code, json.dumps(refusal).encode()), ANSWER) as server:
+        upstream = caller.upstream(server.url)
+        assert said(await caller.call(upstream, THOUGHTFUL)) == "Hello"
+        await caller.call(upstream, THOUGHTFUL)
+    told = second_messages(server.bodies)
+    assert [message.get("reasoning_content") for message in told] == ["Hm.", None, None]
+    assert all(message["tool_calls"] for message in told)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+    ],
+)
+async def test_who_wants_more_thoughts_is_not_told_fewer(caller: Caller, message: str) -> None:
+    refusal = {"error": {"message": message, "type": "invalid_request_error"}}
+    async with raw_server(status(400, json.dumps(refusal).encode()), ANSWER) as server:
+        upstream = caller.upstream(server.url)
+        with pytest.raises(UpstreamError):
+            await caller.call(upstream, THOUGHTFUL)
+        await caller.call(upstream, THOUGHTFUL)
+    assert [message.get("reasoning_content") for message in second_messages(server.bodies)] == ["Hm."] * 2
+
+
 async def test_a_server_that_knows_the_old_name_of_a_limit_alone_is_told_it_by_that(caller: Caller) -> None:
     usage = status(422, json.dumps(extra("stream_options", "include_usage")).encode())
     limit = status(422, json.dumps(extra("max_completion_tokens")).encode())
