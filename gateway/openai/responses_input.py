@@ -16,6 +16,7 @@ from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import load, options_of
 from gateway.protocols.responses_object import Identity, Item, items_of
 from gateway.services import Services
+from gateway.thoughts import FIELD, with_wanted_thoughts
 from shared.errors import TooLarge
 from shared.events import encode_json
 
@@ -35,9 +36,15 @@ class Conversation:
 
     def __init__(self, messages: list[Json]) -> None:
         self.messages = messages
+        self._thought = ""
+        """What the assistant's next words or calls came of."""
+
+    def think(self, thought: str) -> None:
+        self._thought += thought
 
     def say(self, role: str, content: str | list[Json]) -> None:
         self.messages.append({"role": role, "content": content})
+        self._settle()
 
     def call(self, call: Json) -> None:
         last = self.messages[-1] if self.messages else {}
@@ -45,9 +52,17 @@ class Conversation:
             last = {"role": "assistant", "content": None}
             self.messages.append(last)
         last.setdefault("tool_calls", []).append(call)
+        self._settle()
 
     def answer(self, call_id: str, output: str | list[Json]) -> None:
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
+        self._settle()
+
+    def _settle(self) -> None:
+        last, thought = self.messages[-1], self._thought
+        self._thought = ""
+        if thought and last["role"] == "assistant":
+            last[FIELD] = last.get(FIELD, "") + thought
 
 
 class InputReader:
@@ -73,7 +88,7 @@ class InputReader:
             message = "Invalid 'input': nothing in it to answer. Expected one message or more."
             raise ApiError(400, message, code="empty_array", param="input")
         check_messages(conversation.messages)
-        return conversation.messages
+        return with_wanted_thoughts(conversation.messages)
 
     async def _item(self, conversation: Conversation, item: Json, where: str) -> None:
         match item.get("type", "message"):
@@ -85,7 +100,7 @@ class InputReader:
                 output = _content(item.get("output"), f"{where}.output")
                 conversation.answer(_text(item, "call_id", where), output)
             case "reasoning":
-                pass  # Chat Completions has no way to hand it back
+                conversation.think(_thought(item))
             case "item_reference":
                 await self._reference(conversation, item, where)
             case kind:
@@ -138,6 +153,16 @@ def _call(item: Json, where: str) -> Json:
     call: Json = {"id": _text(item, "call_id", where), "type": "function", "function": function}
     extra = item.get("extra_content")
     return {**call, "extra_content": extra} if isinstance(extra, dict) else call
+
+
+def _thought(item: Json) -> str:
+    """Return a reasoning item's text, or its summary where it has no other: it is never refused for what it lacks."""
+    for name in ("content", "summary"):
+        parts = item.get(name)
+        texts = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        if thought := "".join(text for text in texts if isinstance(text, str)):
+            return thought
+    return ""
 
 
 def _content(value: object, where: str) -> str | list[Json]:

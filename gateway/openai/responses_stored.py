@@ -19,6 +19,7 @@ from gateway.protocols.openai_common import read_options
 from gateway.protocols.responses import RESPONSES
 from gateway.protocols.responses_object import ResponseOptions
 from gateway.services import Services
+from gateway.thoughts import FIELD
 from shared.errors import Gone, InvalidId, NotFound
 from shared.ids import MessageRef
 from shared.jobs import GenerationRequest, decode_request
@@ -114,6 +115,8 @@ def _answer(message: Message, options: ResponseOptions) -> list[Json]:
     if not content and not whole:
         return []
     answer: Json = {"role": "assistant", "content": content}
+    if said.reasoning_content is not UNSET:
+        answer[FIELD] = said.reasoning_content
     return [{**answer, "tool_calls": whole}] if whole else [answer]
 
 

@@ -19,6 +19,7 @@ from gateway.bodies import check_grown
 from gateway.protocols.ui_message_stream import NAME
 from gateway.services import Services
 from gateway.start import Started, start
+from gateway.thoughts import with_wanted_thoughts
 from gateway.ui.ui_history import complete, latest_turn
 from gateway.ui.ui_messages import ChatMessage, UiMessage, to_chat_messages
 from shared import events as ev
@@ -112,6 +113,7 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
         # A chat without a name is new, though its request may be a repetition.
         turn = None if body.id is None else await latest_turn(services, who, chat_id)
         messages = complete(turn, body.message, body.trigger, body.message_id)
+    messages = with_wanted_thoughts(messages)
     system = {"role": "system", "content": body.system}
     if body.system and messages[:1] != [system]:
         messages.insert(0, system)

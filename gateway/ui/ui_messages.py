@@ -1,7 +1,8 @@
 """Owns the AI SDK's `UIMessage`, as far as a model must know it: from there to Chat Completions messages.
 
 Text and files become content, answered tool calls become `tool_calls` and `tool` messages, split where a step
-began. What only concerns a user interface (reasoning, sources, data, calls without an answer) is left out.
+began; what was thought stands with what came of it. What only concerns a user interface (sources, data, calls
+without an answer) is left out.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.thoughts import FIELD
 from shared.errors import InvalidRequest
-from shared.message import Message, StepPart, TextPart, ToolPart
+from shared.message import Message, ReasoningPart, StepPart, TextPart, ToolPart
 
 _PART_SCHEMA: dict[str, Any] = {"required": ["type"], "properties": {"type": {"type": "string"}}}
 Part = dict[str, Any]
@@ -53,6 +55,8 @@ def final_to_chat_messages(final: Message) -> list[ChatMessage]:
                 parts.append({"type": "step-start"})
             case TextPart(text=text):
                 parts.append({"type": "text", "text": text})
+            case ReasoningPart(text=text):
+                parts.append({"type": "reasoning", "text": text})
             case ToolPart():
                 parts.append({
                     "type": "dynamic-tool", "toolName": part.tool_name, "toolCallId": part.tool_call_id,
@@ -78,8 +82,8 @@ def _parts_of(message: UiMessage) -> list[Part]:
     return [{"type": "text", "text": message.content}]
 
 
-def _texts(parts: Sequence[Part]) -> list[str]:
-    return [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
+def _texts(parts: Sequence[Part], kind: str = "text") -> list[str]:
+    return [part["text"] for part in parts if part.get("type") == kind and isinstance(part.get("text"), str)]
 
 
 def _user_content(parts: Sequence[Part]) -> str | list[Part]:
@@ -113,8 +117,9 @@ def _assistant(parts: Sequence[Part]) -> list[ChatMessage]:
     out: list[ChatMessage] = []
     block: list[Part] = []
     for part in parts:
-        # Text behind an answered call was written in view of the answer, whether or not a step says so.
-        if part.get("type") == "step-start" or (part.get("type") == "text" and any(map(_answered, block))):
+        # What is said behind an answered call was said in view of the answer, whether or not a step says so.
+        said = part.get("type") in ("text", "reasoning")
+        if part.get("type") == "step-start" or (said and any(map(_answered, block))):
             out += _block(block)
             block = []
         block.append(part)
@@ -126,12 +131,14 @@ def _answered(part: Part) -> bool:
 
 
 def _block(parts: Sequence[Part]) -> list[ChatMessage]:
-    """Return one model call: what it said, the calls it made, and what came back."""
-    text = "".join(_texts(parts))
+    """Return one model call: what it thought and said, the calls it made, and what came back."""
+    text, thought = "".join(_texts(parts)), "".join(_texts(parts, "reasoning"))
     calls = [part for part in parts if _answered(part)]
+    if not text and not calls:
+        return []
+    message: ChatMessage = {"role": "assistant", "content": text or None, **({FIELD: thought} if thought else {})}
     if not calls:
-        return [{"role": "assistant", "content": text}] if text else []
-    message: ChatMessage = {"role": "assistant", "content": text or None}
+        return [message]
     message["tool_calls"] = [_call(part) for part in calls]
     results = [
         {"role": "tool", "tool_call_id": str(part.get("toolCallId") or ""), "content": _result(part)} for part in calls

@@ -195,6 +195,22 @@ async def test_tool_results_go_on_without_the_conversation_too(chat: UiChat) -> 
         assert (await chat.answered())[1][0].chunk == {"type": "start", "messageId": "a1"}
 
 
+async def test_a_model_has_the_thoughts_back_that_led_to_the_call_that_is_answered(chat: UiChat) -> None:
+    """Thinking models refuse a tool loop without them."""
+    await chat.post()
+    await chat.write(ev.Start("m"), ev.StartStep(), ev.ReasoningStart("r0"), ev.ReasoningDelta("r0", "Look."))
+    await chat.write(ev.ReasoningEnd("r0"), ev.ToolInputAvailable("c1", "x", {}), ev.FinishStep())
+    await chat.write(ev.Finish("tool-calls"))
+    await chat.end()
+    call = {"type": "tool-x", "toolCallId": "c1", "state": "output-available", "input": {}, "output": 1}
+    parts = [{"type": "step-start"}, {"type": "reasoning", "text": "Look.", "state": "done"}, call]
+    message = {"id": "a1", "role": "assistant", "parts": parts}
+    await chat.whole(messages=[user(), message], messageId="a1")
+    assert (await asked(chat)).messages[1]["reasoning_content"] == "Look."
+    await chat.whole(messages=None, message=message, messageId="a1")
+    assert (await asked(chat)).messages[1]["reasoning_content"] == "Look."
+
+
 async def test_a_message_of_who_has_a_part_of_the_running_answer_replaces_it(chat: UiChat) -> None:
     """`stop()` of `useChat` tells no server: its part of the answer in the next message does."""
     first = await chat.post()

@@ -45,24 +45,27 @@ async def test_a_call_is_answered_in_the_next_response(
     client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log
 ) -> None:
     worker = await take(await start(client_of_gateway, tools=[WEATHER]))
-    await worker.write(ev.Start("m"), ev.StartStep(), ev.ToolInputAvailable("call_1", "weather", {"city": "Ribe"}))
+    await worker.write(ev.Start("m"), ev.StartStep(), ev.ReasoningStart("r0"), ev.ReasoningDelta("r0", "Where?"))
+    await worker.write(ev.ReasoningEnd("r0"), ev.ToolInputAvailable("call_1", "weather", {"city": "Ribe"}))
     await worker.end()
     response = await client_of_gateway.responses.retrieve(worker.ref.message_id)
-    [call] = response.output
+    [thought, call] = response.output
     assert call.type == "function_call"
+    summary = {"type": "reasoning", "id": "rs_x", "summary": [{"type": "summary_text", "text": "Where?"}]}
     outputs: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "sun"}]
     by_chain = await take(await start(client_of_gateway, input=outputs, previous_response_id=response.id))
-    by_hand = await take(
-        await start(client_of_gateway, input=[{"role": "user", "content": ASK}, call.to_dict(), *outputs])
-    )
-    by_name = await take(
-        await start(
-            client_of_gateway,
-            input=[{"role": "user", "content": ASK}, {"type": "item_reference", "id": call.id}, *outputs],
-        )
-    )
-    chats = [decode_request(await log.request(each.ref) or b"").messages for each in (by_chain, by_hand, by_name)]
-    assert chats[0] == chats[1] == chats[2]
+    forms: Any = [
+        [thought.to_dict(), call.to_dict()],
+        [summary, call.to_dict()],
+        [{"type": "item_reference", "id": item.id} for item in response.output],
+    ]
+    by_hand = [
+        await take(await start(client_of_gateway, input=[{"role": "user", "content": ASK}, *form, *outputs]))
+        for form in forms
+    ]
+    chats = [decode_request(await log.request(each.ref) or b"").messages for each in (by_chain, *by_hand)]
+    assert all(chat == chats[0] for chat in chats)
+    assert chats[0][1]["reasoning_content"] == "Where?"
     assert chats[0][1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Ribe"}'}
     assert chats[0][2] == {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
 

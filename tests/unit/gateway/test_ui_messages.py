@@ -21,6 +21,10 @@ def text(value: str) -> dict[str, Any]:
     return {"type": "text", "text": value}
 
 
+def thought(value: str) -> dict[str, Any]:
+    return {"type": "reasoning", "text": value}
+
+
 def tool(state: str, call_id: str = "c1", **more: Any) -> dict[str, Any]:
     return {"type": "tool-weather", "toolCallId": call_id, "state": state, "input": {"city": "Ribe"}, **more}
 
@@ -83,6 +87,7 @@ def test_answered_calls_become_calls_and_results_step_by_step() -> None:
         text("It is grey."),
     )
     assert [message["role"] for message in found] == ["assistant", "tool", "tool", "assistant"]
+    assert [message.get("reasoning_content") for message in found] == [None, None, None, "Hm."]
     assert found[0]["content"] == "Let me look."
     assert found[0]["tool_calls"][0] == {
         "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Ribe"}'},
@@ -95,6 +100,15 @@ def test_text_behind_an_answered_call_is_another_call_of_the_model() -> None:
     assert [message["role"] for message in found] == ["assistant", "tool", "assistant"]
 
 
+def test_what_was_thought_stands_with_what_came_of_it() -> None:
+    found = assistant(
+        STEP, thought("Where? "), thought("Ribe."), tool("output-available", output="grey"),
+        thought("Grey."), tool("output-available", "c2", output="wet"), thought("Done."),
+    )  # fmt: skip
+    assert [message.get("reasoning_content") for message in found] == ["Where? Ribe.", None, "Grey.", None]
+    assert [message.get("tool_call_id") for message in found] == [None, "c1", None, "c2"]
+
+
 def test_calls_without_an_answer_and_what_is_only_shown_are_left_out() -> None:
     assert assistant(tool("input-available"), {"type": "data-x", "data": 1}, {"type": "source-url", "url": "u"}) == []
 
@@ -104,6 +118,8 @@ def test_a_stored_answer_reads_as_the_client_would_send_it() -> None:
     found = final_to_chat_messages(final)
     assert [message["role"] for message in found] == ["assistant", "tool", "assistant"]
     assert found[0]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Ribe"}'}
+    told = fold([ev.ReasoningStart("r0"), ev.ReasoningDelta("r0", "Hm."), ev.TextStart("t0"), ev.TextDelta("t0", "a")])
+    assert final_to_chat_messages(told) == [{"role": "assistant", "content": "a", "reasoning_content": "Hm."}]
 
 
 PART = st.dictionaries(

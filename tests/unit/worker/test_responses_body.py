@@ -23,7 +23,7 @@ def test_a_chat_request_in_the_form_of_responses() -> None:
                 "role": "user",
                 "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://x"}}],
             },
-            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "assistant", "content": None, "reasoning_content": "not known there", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c1", "content": "out"},
         ],
         {
