@@ -29,6 +29,13 @@ class GenerationRequest(Struct, frozen=True, omit_defaults=True):
     options: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
+    @property
+    def called(self) -> set[str]:
+        """The ids of the tool calls that the conversation has."""
+        given = (message.get("tool_calls") for message in self.messages)
+        calls = (call for listed in given if isinstance(listed, list) for call in listed if isinstance(call, dict))
+        return {call_id for call in calls if isinstance(call_id := call.get("id"), str)}
+
 
 _decoder: msgspec.json.Decoder[GenerationRequest] = msgspec.json.Decoder(GenerationRequest)
 

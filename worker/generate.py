@@ -89,7 +89,8 @@ class Generation:
     def use(self, writer: Writer, context: AgentContext) -> None:
         """Give the attempt its writer and its upstream's context, before `run`."""
         self.writer = writer
-        self._inlet = Inlet(self.own.ref.message_id, self._plan, writer, self._parts.metrics)
+        called = self._request.called
+        self._inlet = Inlet(self.own.ref.message_id, self._plan, writer, self._parts.metrics, called)
         self.context = context
 
     def let_go(self) -> None:

@@ -7,7 +7,7 @@ for the very end. Pure: no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
@@ -23,9 +23,15 @@ class AgentFailed(Exception):
 class Grammar:
     """Turns loose events into well-formed ones. Made from the outline of what the log already holds of this answer."""
 
-    def __init__(self, message_id: str, outline: Outline, used: Iterable[str] = ()) -> None:
-        """`used`: ids of parts that the answer has had already; a part named here gets another one."""
+    def __init__(
+        self, message_id: str, outline: Outline, used: Iterable[str] = (), *, called: Collection[str] = ()
+    ) -> None:
+        """`used`: ids of parts that the answer has had already, `called`: ids of calls that the conversation has.
+
+        What begins under one of them gets another one.
+        """
         self._message_id = message_id
+        self._called = called
         self._outline = outline
         self._used = {*used, *outline.parts}
         self._auto = next(reversed(outline.parts), "")
@@ -182,13 +188,13 @@ class Grammar:
     def _call_id(self, said: str, *, begins: bool) -> str:
         """Return the id to write a call under: another one if a call `begins` whose id an answered one has.
 
-        Some models count calls from 0 in every turn; for clients an id is one call, in the whole message.
+        Some models count calls from 0 in every turn; for clients an id is one call, in the whole conversation.
         """
         call_id = self._calls.get(said, said)
-        if not (begins and call_id in self._outline.answered):
+        if not (begins and (call_id in self._outline.answered or call_id in self._called)):
             return call_id
         number = 2
-        while (call_id := f"{said}_{number}") in self._outline.tools:
+        while (call_id := f"{said}_{number}") in self._outline.tools or call_id in self._called:
             number += 1
         self._calls[said] = call_id
         return call_id

@@ -6,7 +6,7 @@ A token passes here in one synchronous call, and its upstream is asked to wait o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from shared import events as ev
 from shared.outline import Outline
@@ -19,8 +19,12 @@ from worker.writer import Writer
 class Inlet:
     """The `Sink` of an attempt: grammar, limits and the log's own state decide what of an event is written."""
 
-    def __init__(self, message_id: str, plan: Plan, writer: Writer, metrics: Metrics) -> None:
+    def __init__(
+        self, message_id: str, plan: Plan, writer: Writer, metrics: Metrics, called: Collection[str] = ()
+    ) -> None:
+        """`called`: see `Grammar`."""
         self._message_id = message_id
+        self._called = called
         self._writer = writer
         self._metrics = metrics
         self._time = asyncio.get_running_loop().time
@@ -29,7 +33,7 @@ class Inlet:
         self._unlogged_usage = False
         self._plain = False
         """Whether text that goes on with an open part is written as it comes."""
-        self.grammar = Grammar(message_id, plan.outline, plan.parts)
+        self.grammar = Grammar(message_id, plan.outline, plan.parts, called=called)
         self.spending = plan.spending()
         self.begun = False
         self.progress = self._time()
@@ -67,7 +71,7 @@ class Inlet:
     def _anew(self) -> None:
         self._rebase = self._skip = None
         self._plain = False
-        self.grammar = Grammar(self._message_id, Outline())
+        self.grammar = Grammar(self._message_id, Outline(), called=self._called)
 
     def take(self, events: Sequence[ev.Event]) -> bool:
         """See `Sink`. Raises `AgentFailed`, `OutputLimit`, and `TypeError` as `check_room`."""

@@ -61,6 +61,7 @@ async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
             chat_model(model.port, default=True),
             chat_model(model.port, name="restarts", prefill=False),
             {"name": "reader", "kind": "agent", "agent": "tests.integration.worker_agents:verbose"},
+            {"name": "counting", "kind": "agent", "agent": "tests.integration.worker_agents:counting"},
         ]
         url = redis_server.url
         worker, *gateways = await asyncio.gather(
@@ -346,6 +347,21 @@ async def test_an_agent_that_answered_its_own_call_is_not_asked_again(
         state = await chat.ready()
     assert [kinds(message) for message in state["messages"][1:]] == [["step-start", "tool-read", "step-start", "text"]]
     assert state["traffic"]["asked"] == 1
+
+
+@VERSIONS
+async def test_a_model_that_counts_its_calls_anew_in_every_turn_has_each_answered(
+    stage: Stage, proxy: FaultProxy, version: int
+) -> None:
+    """`useChat` finds a call by its id, in all of the chat."""
+    async with Client(stage, proxy, version, f"counting-{version}", body={"model": "counting"}, automatic=True) as chat:
+        await chat.send("Look around")
+        for place in ("here", "there"):
+            call = (await chat.state())["messages"][1]["parts"][-1]
+            assert call["state"] == "input-available"
+            await chat.ask("toolOutput", args=[{"tool": "look", "toolCallId": call["toolCallId"], "output": place}])
+            await chat.ready(2 if place == "here" else 3)
+        assert_whole(await chat.state(), "here there")
 
 
 @VERSIONS

@@ -48,6 +48,16 @@ async def verbose(request: GenerationRequest, context: AgentContext) -> AsyncGen
     yield ev.TextDelta("", "read")
 
 
+async def counting(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Have the client look twice, as a model that counts its calls from 0 in every turn, and say what it saw."""
+    seen = [message["content"] for message in request.messages if message["role"] == "tool"]
+    if len(seen) < 2:
+        yield ev.ToolInputAvailable("look:0", "look", {"place": len(seen)})
+        yield ev.Finish("tool-calls")
+    else:
+        yield ev.TextDelta("", " ".join(seen))
+
+
 async def giving_up(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
     """Fail with words for the viewer."""
     yield ev.TextDelta("", "so far")

@@ -43,3 +43,16 @@ def test_what_is_no_request_is_refused(raw: bytes) -> None:
 @given(JSON)
 def test_queue_values_are_json(value: object) -> None:
     assert decode_job_value(encode_job_value(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("message", "called"),
+    [
+        ({"tool_calls": [{"id": "c1", "type": "function"}, {"id": "c2"}]}, {"c1", "c2"}),
+        ({"tool_calls": [{"id": 1}, {}, "c1", None]}, set()),
+        ({"tool_calls": "c1"}, set()),
+        ({"role": "user"}, set()),
+    ],
+)
+def test_the_calls_of_a_conversation_are_known_by_their_ids(message: dict[str, object], called: set[str]) -> None:
+    assert GenerationRequest("m", [message]).called == called

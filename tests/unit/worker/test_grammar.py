@@ -214,6 +214,18 @@ def test_a_call_under_the_id_of_an_answered_one_is_another_call() -> None:
     ]
 
 
+def test_a_call_under_an_id_that_the_conversation_has_is_another_call() -> None:
+    grammar = Grammar("m", Outline(), called={"call_0", "call_0_2"})
+    events: list[ev.Event] = [
+        ev.ToolInputStart("call_0", "a"),
+        ev.ToolInputDelta("call_0", '{"x":1}'),
+        ev.ToolInputAvailable("call_0", "a", {"x": 1}),
+        ev.ToolInputAvailable("call_1", "b", {}),
+    ]
+    calls = fold(out for event in events for out in grammar.feed(event)).parts
+    assert [part.tool_call_id for part in calls if isinstance(part, ToolPart)] == ["call_0_3", "call_1"]
+
+
 def test_the_message_id_is_the_messages_own_and_metadata_is_kept() -> None:
     out = run(ev.Start("theirs", {"k": 1}), ev.TextDelta("", "a"), ev.Finish("length", {"n": 2}))
     assert out[0] == ev.Start("m", {"k": 1})
