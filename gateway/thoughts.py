@@ -1,7 +1,8 @@
 """Owns which thoughts of a conversation go back to the model with it, as `reasoning_content` of its own messages.
 
-Thinking models of DeepSeek and Moonshot refuse a tool call without the thoughts that led to it, and go on thinking
-from them where its result is. Of turns that are over no model needs any.
+Thinking models of DeepSeek and Moonshot refuse a tool call without the thoughts that led to it: V3.2 where its result
+is new, later ones also behind it, and then those of all that was said in that turn. Of turns without a call no model
+needs any, and some refused them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ FIELD = "reasoning_content"
 
 
 def with_wanted_thoughts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return Chat Completions messages of which only tool calls behind the last user message have their thoughts."""
-    asked = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    return [
-        message if at > asked and message.get("tool_calls") else _bare(message) for at, message in enumerate(messages)
-    ]
+    """Return Chat Completions messages of which only turns in which a tool was called have their thoughts."""
+    out: list[dict[str, Any]] = []
+    turn: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == "user":
+            out += _wanted(turn)
+            turn = []
+        turn.append(message)
+    return out + _wanted(turn)
+
+
+def _wanted(turn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return turn if any(message.get("tool_calls") for message in turn) else [_bare(message) for message in turn]
 
 
 def _bare(message: dict[str, Any]) -> dict[str, Any]:

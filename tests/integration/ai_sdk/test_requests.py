@@ -209,6 +209,8 @@ async def test_a_model_has_the_thoughts_back_that_led_to_the_call_that_is_answer
     assert (await asked(chat)).messages[1]["reasoning_content"] == "Look."
     await chat.whole(messages=None, message=message, messageId="a1")
     assert (await asked(chat)).messages[1]["reasoning_content"] == "Look."
+    await chat.whole(messages=None, message=user("And?", "u2"))
+    assert (await asked(chat)).messages[1]["reasoning_content"] == "Look."
 
 
 async def test_a_message_of_who_has_a_part_of_the_running_answer_replaces_it(chat: UiChat) -> None:

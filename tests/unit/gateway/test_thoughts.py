@@ -37,10 +37,13 @@ def test_calls_that_are_being_answered_have_the_thoughts_that_led_to_them() -> N
     assert thoughts(said("A", "c1"), result("c1")) == ["A"]
 
 
-def test_of_what_is_over_or_called_nothing_no_thoughts_are_told() -> None:
+def test_so_has_what_was_said_in_a_turn_that_called_and_is_over() -> None:
+    turn = [ASKED, said("A", "c1"), result("c1"), said("B")]
+    assert thoughts(*turn, ASKED, said("C", "c2"), result("c2")) == ["A", "B", "C"]
+    assert thoughts(*turn, ASKED) == ["A", "B"]
+
+
+def test_of_turns_that_called_nothing_no_thoughts_are_told() -> None:
     assert thoughts(ASKED, said("A"), ASKED) == [None]
     assert thoughts(ASKED, said("A")) == [None]
-    assert thoughts(ASKED, said("A", "c1"), result("c1"), said("B"), ASKED, said("C", "c2"), result("c2")) == [
-        *(None, None),
-        "C",
-    ]
+    assert thoughts(ASKED, said("A"), ASKED, said("B", "c1"), result("c1")) == [None, "B"]
