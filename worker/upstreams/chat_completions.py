@@ -71,6 +71,7 @@ class ChatCompletions:
                 elif not chunks.done:
                     await give(sink, await _trailer(body, splitter, chunks))
         finally:
+            self.dialect.hear(chunks.thoughts)
             if chunks.usage is not None:
                 context.add_usage(chunks.usage)
         await give(sink, chunks.close())

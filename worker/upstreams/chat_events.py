@@ -79,6 +79,8 @@ class ChatEvents:
         self.reason: ev.FinishReason | None = None
         self.usage: ev.Usage | None = None
         self.done = False
+        self.thoughts = ""
+        """Under which name the server tells what its model thinks, once it has."""
         self._failure = ""
         """Code of what a finish reason said that is none: the server gave up on the answer."""
         self._half = ""
@@ -163,6 +165,7 @@ class ChatEvents:
             thought = _reasoning(delta)
             if thought:
                 out.append(ev.ReasoningDelta("", thought))
+                self.thoughts = "reasoning_content" if delta.reasoning_content else "reasoning"
         if content:
             if isinstance(content, list):
                 _parts(content, out)

@@ -95,6 +95,37 @@ async def test_who_refuses_thoughts_in_messages_is_told_none(
 
 
 @pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ({"reasoning": "Hm."}, "reasoning"),
+        ({"reasoning": "Hm.", "reasoning_content": "Hm."}, "reasoning_content"),
+        ({"reasoning_content": "Hm."}, "reasoning_content"),
+        ({"content": "Hm."}, "reasoning_content"),
+    ],
+)
+async def test_a_server_is_told_thoughts_under_the_name_under_which_it_tells_its_own(
+    caller: Caller, told: dict[str, str], name: str
+) -> None:
+    async with raw_server([HEAD, chunk(told), STOP, DONE], ANSWER) as server:
+        upstream = caller.upstream(server.url)
+        for _ in range(3):
+            await caller.call(upstream, THOUGHTFUL)
+    for message in second_messages(server.bodies)[1:]:
+        assert {key: value for key, value in message.items() if key.startswith("reasoning")} == {name: "Hm."}
+
+
+async def test_who_refuses_a_parameter_of_the_same_name_is_told_thoughts_as_before(caller: Caller) -> None:
+    refusal = status(400, json.dumps(unrecognized("reasoning")).encode())
+    async with raw_server([HEAD, chunk({"reasoning": "Hm."}), STOP, DONE], refusal, ANSWER) as server:
+        upstream = caller.upstream(server.url)
+        await caller.call(upstream, THOUGHTFUL)
+        with pytest.raises(UpstreamError):
+            await caller.call(upstream, THOUGHTFUL, reasoning={"enabled": True})
+        await caller.call(upstream, THOUGHTFUL)
+    assert second_messages(server.bodies)[2]["reasoning"] == "Hm."
+
+
+@pytest.mark.parametrize(
     "message",
     [
         "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
