@@ -7,8 +7,10 @@ without an answer) is left out.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Meta, Struct
@@ -94,8 +96,8 @@ def _user_content(parts: Sequence[Part]) -> str | list[Part]:
             content.append({"type": "text", "text": part["text"]})
         elif part.get("type") == "file":
             content.append(_file(part))
-    if len(content) == 1 and content[0]["type"] == "text":
-        return str(content[0]["text"])
+    if content and all(piece["type"] == "text" for piece in content):
+        return "\n\n".join(piece["text"] for piece in content)
     return content
 
 
@@ -107,10 +109,23 @@ def _file(part: Part) -> Part:
         return {"type": "image_url", "image_url": {"url": url}}
     if not url.startswith("data:"):
         raise InvalidRequest(f"a file of type {media[:80]} must come as a data URL")
+    if media.startswith("text/") or media == "application/json":
+        return {"type": "text", "text": _text_of(url)}  # every model reads it so, and few take it as a file
     if media.startswith("audio/"):
         kind = {"audio/wav": "wav", "audio/x-wav": "wav"}.get(media, "mp3")
         return {"type": "input_audio", "input_audio": {"data": url.partition(",")[2], "format": kind}}
     return {"type": "file", "file": {"filename": str(part.get("filename") or "file"), "file_data": url}}
+
+
+def _text_of(url: str) -> str:
+    header, _, data = url.partition(",")
+    raw = unquote_to_bytes(data)
+    if header.endswith(";base64"):
+        try:
+            raw = b64decode(raw)
+        except ValueError:
+            raise InvalidRequest("a file's data URL is not base64") from None
+    return raw.decode("utf-8-sig", "replace")
 
 
 def _assistant(parts: Sequence[Part]) -> list[ChatMessage]:

@@ -67,7 +67,25 @@ def test_files_become_content_parts() -> None:
     ]}]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("media", "url", "said"),
+    [
+        ("text/markdown", "data:text/markdown;base64,77u/IyDDhA==", "# Ä"),  # an editor's byte order mark is no text
+        ("text/csv", "data:text/csv,a%2Cb", "a,b"),
+        ("text/plain", "data:text/plain;base64,/w==", "\ufffd"),
+        ("application/json", "data:application/json;base64,e30=", "{}"),
+        ("text/plain", "data:text/plain;base64,", ""),
+    ],
+)
+def test_a_text_file_is_text_that_every_model_reads(media: str, url: str, said: str) -> None:
+    attached = {"type": "file", "mediaType": media, "url": url, "filename": "a"}
+    assert to_chat_messages([UiMessage("user", [attached, text("What is it?")])]) == [
+        {"role": "user", "content": f"{said}\n\nWhat is it?"}
+    ]
+
+
 @pytest.mark.parametrize("part", [
+    {"type": "file", "mediaType": "text/plain", "url": "data:text/plain;base64,Q"},
     {"type": "file", "url": "https://example.org/a"},
     {"type": "file", "mediaType": "application/pdf", "url": "https://example.org/a.pdf"},
 ])  # fmt: skip
