@@ -162,7 +162,7 @@ def _block(parts: Sequence[Part]) -> list[ChatMessage]:
 
 
 def _call(part: Part) -> Part:
-    function = {"name": tool_name(part), "arguments": _arguments(part.get("input"))}
+    function = {"name": tool_name(part), "arguments": _arguments(part)}
     call: Part = {"id": str(part.get("toolCallId") or ""), "type": "function", "function": function}
     signature = _signature(part.get("callProviderMetadata"))
     return {**call, "extra_content": {"google": {"thought_signature": signature}}} if signature else call
@@ -178,9 +178,11 @@ def _signature(metadata: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _arguments(value: object) -> str:
+def _arguments(part: Part) -> str:
+    value = part.get("rawInput") if part.get("input") is None else part["input"]
     if isinstance(value, str):
-        return value  # what the model wrote was not JSON: it gets it back as it was
+        # What the model wrote was not JSON. It sees what, but many servers read arguments and refuse what is none.
+        value = {"not_json": value}
     return _json({} if value is None else value)
 
 

@@ -113,6 +113,12 @@ def test_answered_calls_become_calls_and_results_step_by_step() -> None:
     assert [message["content"] for message in found[1:]] == ['{"sky":"grey"}', '{"error":"no"}', "It is grey."]
 
 
+@pytest.mark.parametrize("name", ["input", "rawInput"])  # ai 7 and 6
+def test_input_that_is_no_json_comes_back_as_json_that_any_server_reads(name: str) -> None:
+    part = {"type": "tool-weather", "toolCallId": "c1", "state": "output-error", name: '{"city', "errorText": "no"}
+    assert assistant(part)[0]["tool_calls"][0]["function"]["arguments"] == '{"not_json":"{\\"city"}'
+
+
 def test_text_behind_an_answered_call_is_another_call_of_the_model() -> None:
     found = assistant(tool("output-available", output="grey"), text("It is grey."))
     assert [message["role"] for message in found] == ["assistant", "tool", "assistant"]
