@@ -20,7 +20,7 @@ from gateway.protocols.ui_message_stream import NAME
 from gateway.services import Services
 from gateway.start import Started, start
 from gateway.thoughts import with_wanted_thoughts
-from gateway.ui.ui_history import complete, latest_turn
+from gateway.ui.ui_history import Turn, complete, latest_turn
 from gateway.ui.ui_messages import ChatMessage, UiMessage, to_chat_messages
 from shared import events as ev
 from shared.errors import ChatBusy, InvalidRequest
@@ -122,17 +122,27 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
     if turn is not None:
         check_grown(messages, services.settings)
     params = {name: value for name in PARAMS if (value := getattr(body, name)) is not None}
-    return GenerationRequest(body.model or "", messages, params, wire=NAME, options=_options(messages, last))
+    return GenerationRequest(
+        body.model or "", messages, params, wire=NAME, options=_options(messages, last, _asked_id(body, turn))
+    )
 
 
-def _options(messages: list[ChatMessage], last: UiMessage | None) -> dict[str, Any]:
+def _asked_id(body: UiChatBody, turn: Turn | None) -> str:
+    """Return the id of the message that is answered, also by an answer that goes on or is given anew."""
+    sent = body.messages or ([] if body.message is None else [body.message])
+    known = "" if turn is None else turn.asked_id
+    return next((message.id for message in reversed(sent) if message.role != "assistant"), known)
+
+
+def _options(messages: list[ChatMessage], last: UiMessage | None, asked_id: str) -> dict[str, Any]:
     """Return what the wire must remember: the request's digest, the asker's id, and a message that goes on."""
     options: dict[str, Any] = {
         "asked": sha256(encode_json([messages, None if last is None else last.id])).hexdigest()[:16],
+        "asked_id": asked_id,
         "before": len(messages),
     }
     if last is None or last.role != "assistant":
-        return {**options, "asked_id": "" if last is None else last.id}
+        return options
     options["before"] = len(messages) - len(to_chat_messages([last]))
     if last.id:
         options |= {"message_id": last.id, "parts": last.parts}

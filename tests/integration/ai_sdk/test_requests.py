@@ -195,6 +195,29 @@ async def test_tool_results_go_on_without_the_conversation_too(chat: UiChat) -> 
         assert (await chat.answered())[1][0].chunk == {"type": "start", "messageId": "a1"}
 
 
+@pytest.mark.parametrize("known", ["message alone", "all messages"])
+async def test_a_turn_that_went_on_after_a_tool_is_asked_again_without_the_conversation(
+    chat: UiChat, known: str
+) -> None:
+    await chat.post(messages=None, message=user("One"))
+    await chat.write(ev.Start("m"), ev.StartStep(), ev.ToolInputAvailable("c1", "x", {}), ev.FinishStep())
+    await chat.write(ev.Finish("tool-calls"))
+    await chat.end()
+    part = {"type": "tool-x", "toolCallId": "c1", "state": "output-available", "input": {}, "output": 1}
+    answer = {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, part]}
+    sent: Any = (
+        {"messages": [user("One"), answer]} if known == "all messages" else {"messages": None, "message": answer}
+    )
+    await chat.whole(**sent, messageId="a1")
+    await chat.whole(messages=None, trigger="regenerate-message", messageId="a1")
+    assert (await asked(chat)).messages == [turn("One")]
+    await chat.whole(messages=None, message=user("One"), trigger="regenerate-message")
+    assert (await asked(chat)).messages == [turn("One")]
+    await chat.whole(**sent, messageId="a1")
+    await chat.whole(messages=None, message=user("One, edited"), messageId="u1")
+    assert (await asked(chat)).messages == [turn("One, edited")]
+
+
 async def test_a_model_has_the_thoughts_back_that_led_to_the_call_that_is_answered(chat: UiChat) -> None:
     """Thinking models refuse a tool loop without them."""
     await chat.post()
