@@ -114,17 +114,18 @@ async def _request(services: Services, who: Principal, chat_id: str, body: UiCha
         turn = None if body.id is None else await latest_turn(services, who, chat_id)
         messages = complete(turn, body.message, body.trigger, body.message_id)
     messages = with_wanted_thoughts(messages)
+    instructed = turn is not None and turn.instructed
     system = {"role": "system", "content": body.system}
     if body.system and messages[:1] != [system]:
-        messages.insert(0, system)
+        messages[: int(instructed)] = [system]  # many models take one only
+        instructed = True
     if not messages:
         raise InvalidRequest("there is nothing in messages for a model to answer")
     if turn is not None:
         check_grown(messages, services.settings)
     params = {name: value for name in PARAMS if (value := getattr(body, name)) is not None}
-    return GenerationRequest(
-        body.model or "", messages, params, wire=NAME, options=_options(messages, last, _asked_id(body, turn))
-    )
+    options = {**_options(messages, last, _asked_id(body, turn)), "instructed": instructed}
+    return GenerationRequest(body.model or "", messages, params, wire=NAME, options=options)
 
 
 def _asked_id(body: UiChatBody, turn: Turn | None) -> str:

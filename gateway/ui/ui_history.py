@@ -28,6 +28,8 @@ class Turn:
     asked_id: str
     before: int
     answered: list[ChatMessage]
+    instructed: bool = False
+    """Whether the first message is a request's `system`."""
 
     def replaced(self) -> list[ChatMessage]:
         """Return the conversation before the last user message."""
@@ -50,6 +52,7 @@ async def latest_turn(services: Services, who: Principal, chat_id: str) -> Turn 
         str(options.get("asked_id") or ""),
         before if isinstance(before, int) else len(request.messages),
         await _answer(services, ref),
+        options.get("instructed") is True,
     )
 
 

@@ -154,6 +154,24 @@ async def test_the_last_message_alone_is_completed_from_the_turn_before(chat: Ui
     assert (await asked(chat)).messages == [turn("One"), ANSWER, turn("Two")]
 
 
+async def test_another_system_prompt_takes_the_place_of_the_one_before(chat: UiChat) -> None:
+    """It may tell the time; and many models take one only, at the beginning."""
+
+    def told(text: str) -> dict[str, str]:
+        return {"role": "system", "content": text}
+
+    await chat.whole(messages=None, message=user("One"), system="It is one.")
+    await chat.whole(messages=None, message=user("Two", "u2"), system="It is two.")
+    assert (await asked(chat)).messages == [told("It is two."), turn("One"), ANSWER, turn("Two")]
+    await chat.whole(messages=None, message=user("Two", "u2"), trigger="regenerate-message")
+    assert (await asked(chat)).messages == [told("It is two."), turn("One"), ANSWER, turn("Two")]
+    await chat.whole(messages=None, trigger="regenerate-message", system="It is three.")
+    assert (await asked(chat)).messages == [told("It is three."), turn("One"), ANSWER, turn("Two")]
+    await chat.whole(messages=[user("Anew")])
+    await chat.whole(messages=None, message=user("Two", "u2"), system="It is four.")
+    assert (await asked(chat)).messages == [told("It is four."), turn("Anew"), ANSWER, turn("Two")]
+
+
 async def test_a_chat_that_is_not_sent_does_not_grow_beyond_what_a_body_may_be(
     redis_server: RedisServer, tmp_path: Path, log: Log, link: Link
 ) -> None:
