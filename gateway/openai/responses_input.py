@@ -14,6 +14,7 @@ from gateway.bodies import check_messages
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import Json
 from gateway.openai.responses_stored import load, options_of
+from gateway.protocols.openai_common import told_arguments
 from gateway.protocols.responses_object import Identity, Item, items_of
 from gateway.services import Services
 from gateway.thoughts import FIELD, with_wanted_thoughts
@@ -149,7 +150,7 @@ def _message(conversation: Conversation, item: Json, where: str) -> None:
 
 
 def _call(item: Json, where: str) -> Json:
-    function = {"name": _text(item, "name", where), "arguments": _text(item, "arguments", where)}
+    function = {"name": _text(item, "name", where), "arguments": told_arguments(_text(item, "arguments", where))}
     call: Json = {"id": _text(item, "call_id", where), "type": "function", "function": function}
     extra = item.get("extra_content")
     return {**call, "extra_content": extra} if isinstance(extra, dict) else call

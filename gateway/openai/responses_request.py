@@ -72,6 +72,12 @@ class ResponsesRequest(Struct, frozen=True):
         assert not isinstance(self.body.input, UnsetType)
         return self.body.input
 
+    @property
+    def answered(self) -> list[object]:
+        """The ids of the calls that the new input answers."""
+        items = [] if isinstance(self.given, str) else self.given
+        return [item.get("call_id") for item in items if item.get("type") == "function_call_output"]
+
 
 def read_request(tree: Json) -> ResponsesRequest:
     """Return the request that a body asks for; raise `ApiError` or `InvalidRequest`."""

@@ -7,6 +7,8 @@ only and are not inherited.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from msgspec import UNSET
 
@@ -14,8 +16,8 @@ from gateway.access.principal import Principal
 from gateway.live.finding import find_message
 from gateway.openai.openai_errors import ApiError
 from gateway.openai.openai_request import Json
-from gateway.protocols.chat_object import assistant_message
-from gateway.protocols.openai_common import read_options
+from gateway.protocols.chat_object import ChatToolCall, assistant_message
+from gateway.protocols.openai_common import is_json, read_options, told_arguments
 from gateway.protocols.responses import RESPONSES
 from gateway.protocols.responses_object import ResponseOptions
 from gateway.services import Services
@@ -84,8 +86,12 @@ async def load(services: Services, who: Principal, response_id: str) -> tuple[Ge
     return stored.request, decode_message(final)
 
 
-async def earlier_messages(services: Services, who: Principal, response_id: str) -> list[Json]:
+async def earlier_messages(
+    services: Services, who: Principal, response_id: str, answered: Collection[object]
+) -> list[Json]:
     """Return the conversation up to and including that response, without its instructions.
+
+    `answered`: the ids of calls whose outputs come next.
 
     Raise `ApiError` (400): it is a parameter that is wrong, not the path. Clients tell by the code that it is unknown.
     """
@@ -97,7 +103,7 @@ async def earlier_messages(services: Services, who: Principal, response_id: str)
         raise ApiError(400, f"Previous response: {error}", code=code, param=param) from None
     if message.state == "failed":
         raise ApiError(400, "The previous response failed.", code="previous_response_failed", param=param)
-    return [*own_messages(request), *_answer(message, options_of(request))]
+    return [*own_messages(request), *_answer(message, options_of(request), answered)]
 
 
 def own_messages(request: GenerationRequest) -> list[Json]:
@@ -105,11 +111,11 @@ def own_messages(request: GenerationRequest) -> list[Json]:
     return request.messages[1:] if options_of(request).instructions is not None else request.messages
 
 
-def _answer(message: Message, options: ResponseOptions) -> list[Json]:
+def _answer(message: Message, options: ResponseOptions, answered: Collection[object]) -> list[Json]:
     said = assistant_message(message, sorted(options.declared))
     calls = [] if said.tool_calls is UNSET else said.tool_calls
-    # A call that was cut short is not one that could be answered.
-    whole = [msgspec.to_builtins(call) for call in calls if _is_json(call.function.arguments)]
+    # A call that was cut short is not one that has to be answered.
+    whole = [_call(call) for call in calls if is_json(call.function.arguments) or call.id in answered]
     # As text: models whose API knows refusals are few.
     content = said.content or said.refusal
     if not content and not whole:
@@ -120,9 +126,7 @@ def _answer(message: Message, options: ResponseOptions) -> list[Json]:
     return [{**answer, "tool_calls": whole}] if whole else [answer]
 
 
-def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except ValueError:
-        return False
-    return True
+def _call(call: ChatToolCall) -> Json:
+    told: Json = msgspec.to_builtins(call)
+    told["function"]["arguments"] = told_arguments(call.function.arguments)
+    return told

@@ -73,6 +73,25 @@ def arguments_text(value: object) -> str:
     return value if isinstance(value, str) else encode_json(value).decode()
 
 
+def told_arguments(text: str) -> str:
+    """Return a call's arguments for the model that wrote them: it sees what was no JSON, but within an object.
+
+    Many servers read the arguments of earlier calls and refuse the whole conversation for what is none.
+    """
+    if not text.strip():
+        return "{}"
+    return text if is_json(text) else encode_json({"not_json": text}).decode()
+
+
+def is_json(text: str) -> bool:
+    """Whether a call's arguments are what they should be."""
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def part_arguments(part: ToolPart) -> str:
     """Return a folded tool call's input as text, as far as it has come."""
     return part.input_text if part.state == "input-streaming" else arguments_text(part.input)

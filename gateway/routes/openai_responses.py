@@ -108,7 +108,7 @@ async def _generation(services: Services, who: Principal, asked: ResponsesReques
     before = body.previous_response_id
     spec = services.models.get(services.models.choose(body.model))
     params = asked.params if spec is None else params_for(asked, spec.kind)
-    earlier = [] if before is None else await earlier_messages(services, who, before)
+    earlier = [] if before is None else await earlier_messages(services, who, before, asked.answered)
     reader = InputReader(services, who)
     generation = GenerationRequest(
         model=body.model or "",

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.protocols.openai_common import told_arguments
 from gateway.thoughts import FIELD
 from shared.errors import InvalidRequest
 from shared.message import Message, ReasoningPart, StepPart, TextPart, ToolPart
@@ -181,8 +182,7 @@ def _signature(metadata: object) -> str | None:
 def _arguments(part: Part) -> str:
     value = part.get("rawInput") if part.get("input") is None else part["input"]
     if isinstance(value, str):
-        # What the model wrote was not JSON. It sees what, but many servers read arguments and refuse what is none.
-        value = {"not_json": value}
+        return told_arguments(value)
     return _json({} if value is None else value)
 
 

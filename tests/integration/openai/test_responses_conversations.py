@@ -70,6 +70,25 @@ async def test_a_call_is_answered_in_the_next_response(
     assert chats[0][2] == {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
 
 
+async def test_a_call_whose_arguments_are_no_json_is_one_that_any_model_reads_once_it_is_answered(
+    client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log
+) -> None:
+    worker = await take(await start(client_of_gateway, tools=[WEATHER]))
+    await worker.write(ev.Start("m"), ev.StartStep(), ev.ToolInputError("call_1", "weather", '{"city', "no JSON"))
+    await worker.end()
+    response = await client_of_gateway.responses.retrieve(worker.ref.message_id)
+    outputs: Any = [{"type": "function_call_output", "call_id": "call_1", "output": "no JSON"}]
+    given: Any = [{"role": "user", "content": ASK}, *(item.to_dict() for item in response.output), *outputs]
+    by_chain = await take(await start(client_of_gateway, input=outputs, previous_response_id=response.id))
+    by_hand = await take(await start(client_of_gateway, input=given))
+    for each in (by_chain, by_hand):
+        messages = decode_request(await log.request(each.ref) or b"").messages
+        assert messages[1]["tool_calls"][0]["function"]["arguments"] == '{"not_json":"{\\"city"}'
+        assert messages[2] == {"role": "tool", "tool_call_id": "call_1", "content": "no JSON"}
+    left = await take(await start(client_of_gateway, input="Never mind.", previous_response_id=response.id))
+    assert await sent(log, left) == [("user", ASK), ("user", "Never mind.")]
+
+
 async def test_a_long_conversation_of_named_items_is_read_up_to_a_bound_that_is_told(
     client_of_gateway: openai.AsyncOpenAI, take: Take, log: Log
 ) -> None:

@@ -26,7 +26,7 @@ def thought(value: str) -> dict[str, Any]:
 
 
 def tool(state: str, call_id: str = "c1", **more: Any) -> dict[str, Any]:
-    return {"type": "tool-weather", "toolCallId": call_id, "state": state, "input": {"city": "Ribe"}, **more}
+    return {"type": "tool-weather", "toolCallId": call_id, "state": state, **{"input": {"city": "Ribe"}, **more}}
 
 
 STEP = {"type": "step-start"}
@@ -117,6 +117,12 @@ def test_answered_calls_become_calls_and_results_step_by_step() -> None:
 def test_input_that_is_no_json_comes_back_as_json_that_any_server_reads(name: str) -> None:
     part = {"type": "tool-weather", "toolCallId": "c1", "state": "output-error", name: '{"city', "errorText": "no"}
     assert assistant(part)[0]["tool_calls"][0]["function"]["arguments"] == '{"not_json":"{\\"city"}'
+
+
+def test_no_input_at_all_is_an_empty_object() -> None:
+    for written in ("", " ", None):
+        [call] = assistant(tool("output-available", output=1, input=written))[0]["tool_calls"]
+        assert call["function"]["arguments"] == "{}"
 
 
 def test_text_behind_an_answered_call_is_another_call_of_the_model() -> None:
