@@ -12,6 +12,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.access.principal import Principal
@@ -24,7 +25,6 @@ from gateway.ui.ui_history import Turn, complete, latest_turn
 from gateway.ui.ui_messages import ChatMessage, UiMessage, to_chat_messages
 from shared import events as ev
 from shared.errors import ChatBusy, InvalidRequest
-from shared.events import encode_json
 from shared.ids import derived_id, new_message_id
 from shared.jobs import GenerationRequest
 from shared.log.types import Policy
@@ -137,8 +137,10 @@ def _asked_id(body: UiChatBody, turn: Turn | None) -> str:
 
 def _options(messages: list[ChatMessage], last: UiMessage | None, asked_id: str) -> dict[str, Any]:
     """Return what the wire must remember: the request's digest, the asker's id, and a message that goes on."""
+    # In one order: what was kept of the conversation comes back with its keys in another.
+    asked = msgspec.json.encode([messages, None if last is None else last.id], order="deterministic")
     options: dict[str, Any] = {
-        "asked": sha256(encode_json([messages, None if last is None else last.id])).hexdigest()[:16],
+        "asked": sha256(asked).hexdigest()[:16],
         "asked_id": asked_id,
         "before": len(messages),
     }

@@ -72,7 +72,8 @@ def complete(turn: Turn | None, message: UiMessage | None, trigger: str, message
         return new
     if message.role == "assistant":  # with the results of its tool calls
         return turn.asked[: turn.before] + new
-    if trigger == "regenerate-message" or message_id is not None:
+    again = bool(message.id) and message.id == turn.asked_id  # sent twice, as React's StrictMode does
+    if again or trigger == "regenerate-message" or message_id is not None:
         if turn.asked_id not in (message.id, message_id):
             raise InvalidRequest("only the latest message is known here; send messages to go back further")
         return turn.replaced() + new

@@ -103,6 +103,21 @@ async def test_the_same_request_again_joins_the_running_answer(chat: UiChat) -> 
     assert (await again)[1] == (await chat.answered())[1]
 
 
+async def test_the_last_message_alone_joins_the_running_answer_to_it_too(chat: UiChat) -> None:
+    await chat.whole(messages=None, message=user("One"))
+    await chat.post(messages=None, message=user("Two", "u2"))
+    body = {"id": chat.chat_id, "trigger": "submit-message", "message": user("Two", "u2")}
+    again = asyncio.create_task(read(chat.client, "POST", "/api/chat", json=body))
+    other = await chat.client.post("/api/chat", json={**body, "message": user("Three", "u3")})
+    assert other.status_code == 409
+    await chat.write(*TEXT, *CLOSED)
+    await chat.end()
+    response, events = await again
+    assert (response.status_code, events) == (200, (await chat.answered())[1])
+    await chat.whole(messages=None, message=user("Two", "u2"))
+    assert (await asked(chat)).messages == [turn("One"), ANSWER, turn("Two")]
+
+
 async def test_an_idempotency_key_names_the_start(chat: UiChat) -> None:
     body = {"id": "k", "messages": [user()]}
     first, again = (
