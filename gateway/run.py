@@ -18,6 +18,7 @@ from gateway.settings import GatewaySettings
 from shared.commands import Commands
 from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import tune_collector
+from shared.link import ReplyError
 from shared.logs import configure_logging
 from shared.redis import check_queue, check_redis, command_link
 from shared.settings import faults
@@ -45,6 +46,8 @@ def main() -> None:
         app = create_app(settings)
     except (UnsafeRedis, ValueError) as error:
         _exit(str(error), WRONG)
+    except ReplyError as error:
+        _exit(f"Redis refuses to be checked (TAILRACE_REDIS_URL): {error}", WRONG)
     except Unavailable:
         _exit(f"Redis did not answer within {REDIS_WITHIN_S:.0f} s (TAILRACE_REDIS_URL)", FAILED)
     try:

@@ -42,6 +42,11 @@ WAIT_REFUSED = "WAIT cannot be used with replica"
 class ReplyError(Exception):
     """Raised when Redis answers a command with an error that repeating will not mend."""
 
+    @property
+    def for_log(self) -> dict[str, object]:
+        """What a log says of it. Redis repeats the arguments of a command that it does not know; they stay out."""
+        return {"redis_said": str(self).partition(", with args beginning with")[0][:200]}
+
 
 @lru_cache(maxsize=64)
 def digest_of(source: str) -> str:

@@ -1,7 +1,8 @@
 """Owns the services' own logs: one JSON line an event, constant text plus fields.
 
 A line never holds prompt or answer text, nor a credential. So an exception is written as its type and its
-frames without its message (an SDK's error may quote the request), and the SDKs' own loggers stay at WARNING.
+frames without its message (an SDK's error may quote the request), and with what it says itself to be fit for a log
+(`for_log`); the SDKs' own loggers stay at WARNING.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class JsonLines(logging.Formatter):
             line["error_type"] = record.exc_info[0].__qualname__
             frames = traceback.extract_tb(record.exc_info[2])
             line["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+            said = getattr(record.exc_info[1], "for_log", None)
+            if isinstance(said, dict):
+                line.update(said)
         return _encoder.encode(line).decode()
 
 

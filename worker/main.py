@@ -127,7 +127,7 @@ class WorkerProcess:
             except UnsafeRedis:
                 raise
             except Exception as error:  # not there yet, or still loading
-                log.warning("waiting for redis", extra={"reason": type(error).__name__})
+                log.warning("waiting for redis", extra={"reason": repr(error)})
                 await asyncio.sleep(0.5)
 
     async def _close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.link import ReplyError
 from shared.logs import JsonLines, configure_logging
 
 
@@ -44,6 +45,14 @@ def test_an_exception_is_its_type_and_its_place_and_not_its_message() -> None:
     assert told["error_type"] == "ValueError"
     assert "test_an_exception_is_its_type" in told["frames"][-1]
     assert "secret" not in json.dumps(told)
+
+
+def test_what_redis_refused_is_told_without_the_commands_arguments() -> None:
+    try:
+        raise ReplyError("ERR unknown command 'EVALSHA', with args beginning with: 'my secret' ")
+    except ReplyError:
+        made = logging.getLogger("a").makeRecord("a", logging.ERROR, "f", 1, "failed", (), sys.exc_info())
+    assert line(made)["redis_said"] == "ERR unknown command 'EVALSHA'"
 
 
 def test_talkative_libraries_are_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
