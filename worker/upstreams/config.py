@@ -99,10 +99,12 @@ class Upstreams:
 
     def _key(self, spec: ModelSpec) -> str:
         """Return the model's key. One that is named and not there is said and no more: the other models work."""
-        key = self._environment.get(spec.key_env, "") if spec.key_env else ""
-        if spec.key_env and not key:
+        # A secret that was made of a file ends with its line feed, which no header can hold.
+        key = self._environment.get(spec.key_env, "").strip() if spec.key_env else ""
+        if spec.key_env and not (key.isascii() and key.isprintable() and key):
             fields = {"model": spec.name, "variable": spec.key_env}
-            log.warning("model without its key: the variable is unset or empty", extra=fields)
+            log.warning("model without its key: the variable is unset, empty or unsendable", extra=fields)
+            return ""
         return key
 
 

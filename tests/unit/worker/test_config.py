@@ -26,7 +26,7 @@ async def warned(models: Models, environment: Mapping[str, str], caplog: pytest.
     upstreams = Upstreams(models, WorkerSettings(), environment)
     await upstreams.close()
     lines = [vars(record) for record in caplog.records if record.levelno == logging.WARNING]
-    assert {line["msg"] for line in lines} <= {"model without its key: the variable is unset or empty"}
+    assert {line["msg"] for line in lines} <= {"model without its key: the variable is unset, empty or unsendable"}
     return [f"{line['model']} {line['variable']}" for line in lines]
 
 
@@ -45,6 +45,23 @@ async def test_a_server_of_ones_own_is_asked_for_no_key_unless_there_is_one(capl
     elsewhere = {"OPENAI_BASE_URL": "http://model/v1"}
     assert await warned(load_models("", elsewhere), elsewhere, caplog) == []
     assert await warned(load_models("", {}), {}, caplog) == ["gpt-4o-mini OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize("around", ["\n", "\r\n", " "])
+async def test_a_key_is_sent_without_the_end_of_its_file(caller: Any, around: str) -> None:
+    """A Secret that was made of a file, or with echo, ends with a line feed, which no header can hold."""
+    async with raw_server([HEAD, chunk({"content": "x"}), chunk(finish_reason="stop"), DONE]) as server:
+        spec = ModelSpec(name="named", base_url=server.url, api_key_env="A_KEY")
+        upstreams = Upstreams(Models([spec]), WorkerSettings(), {"A_KEY": f"sk-1{around}"})
+        await caller.call(upstreams.get("named"))
+        assert b"\r\nauthorization: bearer sk-1\r\n" in server.requests[0].lower()
+    await upstreams.close()
+
+
+@pytest.mark.parametrize("key", ["sk-1\nsk-2", "sk-1\u201d", " \n"])
+async def test_a_key_that_no_header_can_hold_is_as_good_as_none(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert await warned(Models([NAMED]), {"A_KEY": key}, caplog) == ["named A_KEY"]
+    assert "sk-" not in caplog.text
 
 
 COOKIE = HEAD.replace(b"Connection:", b"Set-Cookie: session=ann; Path=/\r\nConnection:")
