@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from shared.log.types import Policy
 from shared.models import Models, load_models
@@ -87,6 +87,11 @@ class GatewaySettings(SharedSettings):
     )
     drain_s: float = Field(20.0, ge=0, description="On SIGTERM, the time over which streams are asked to reconnect.")
     ready_grace_s: float = Field(15.0, gt=0, description="How long Redis may be away before `/readyz` says so.")
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _as_a_header_holds_it(cls, token: SecretStr) -> SecretStr:
+        return SecretStr(token.get_secret_value().strip())
 
     @model_validator(mode="after")
     def _safe(self) -> GatewaySettings:

@@ -204,6 +204,12 @@ async def test_metrics_may_have_a_token_of_their_own(make_gateway: MakeGateway, 
             assert (await client.get("/metrics", headers={"x-api-key": "mtok"})).status_code == 401  # two credentials
 
 
+async def test_a_metrics_token_counts_without_the_end_of_its_file(make_gateway: MakeGateway) -> None:
+    """No client can send that in a header."""
+    async with make_gateway(api_keys=KEYS, metrics_token="mtok\n") as gateway, gateway.client("mtok") as client:
+        assert (await client.get("/metrics")).status_code == 200
+
+
 async def test_metrics_without_a_token_of_their_own_are_for_whoever_is_known(shared: LiveGateway) -> None:
     for credential, status in ((None, 401), ("mtok", 401), (ANN, 200)):
         async with shared.client(credential) as client:
