@@ -16,6 +16,7 @@ from gateway.app import create_app
 from gateway.server import GatewayServer, bind
 from gateway.settings import GatewaySettings
 from shared.commands import Commands
+from shared.descriptors import take_descriptors
 from shared.errors import Unavailable, UnsafeRedis
 from shared.garbage import tune_collector
 from shared.link import ReplyError
@@ -61,6 +62,7 @@ def main() -> None:
         _exit(f"{where} {why}", FAILED)
     host, port = sock.getsockname()[:2]
     log.info("listening", extra={"host": host, "port": port, "open": settings.open})
+    take_descriptors(settings.max_viewers)
     tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(GatewayServer(app, settings).serve([sock]))

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import uvloop
 from pydantic import ValidationError
 
+from shared.descriptors import take_descriptors
 from shared.errors import UnsafeRedis
 from shared.garbage import tune_collector
 from shared.logs import configure_logging
@@ -64,6 +65,7 @@ def main() -> int:
         return _wrong(*faults(error))
     try:
         configure_logging("worker", settings.log_level)
+        take_descriptors(2 * settings.worker_slots)  # a model's call each, and an agent's
         tune_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             _run(runner.get_loop(), settings)
