@@ -26,7 +26,10 @@ _PUSHES = frozenset((b"message", b"subscribe", b"unsubscribe"))
 
 
 class Lost(Exception):
-    """Raised when the connection ended before the reply came, or the reply did not come in time."""
+    """Raised when the connection ended before the reply came, or the reply did not come in time.
+
+    With what the server said of it unasked, if it did: too many clients, protected mode.
+    """
 
 
 def pack(args: tuple[Arg, ...]) -> bytes:
@@ -53,6 +56,7 @@ class Pipeline(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._out: list[bytes] = []
         self._silent_since = 0.0
+        self._said: tuple[str, ...] = ()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
@@ -71,7 +75,7 @@ class Pipeline(asyncio.Protocol):
         while self._waiting:
             reply, _ = self._waiting.popleft()
             if not reply.done():
-                reply.set_exception(Lost())
+                reply.set_exception(Lost(*self._said))
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -83,7 +87,12 @@ class Pipeline(asyncio.Protocol):
             if on_push is not None and type(reply) is list and reply and reply[0] in _PUSHES:
                 on_push(reply)
                 continue
-            waiting, _ = self._waiting.popleft()
+            try:
+                waiting, _ = self._waiting.popleft()
+            except IndexError:  # a server that does not want us says so unasked, and hangs up
+                self._said = (str(reply)[:200],)
+                self.abort()
+                return
             if not waiting.done():
                 if isinstance(reply, ErrorReply):
                     waiting.set_exception(reply)
@@ -106,7 +115,7 @@ class Pipeline(asyncio.Protocol):
         """
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._transport is None:
-            reply.set_exception(Lost())
+            reply.set_exception(Lost(*self._said))
             return reply
         if not self._waiting:
             self._silent_since = self._loop.time()
@@ -140,7 +149,7 @@ class Pipeline(asyncio.Protocol):
                 continue
             if end <= now:
                 overdue = True
-                reply.set_exception(Lost())
+                reply.set_exception(Lost(*self._said))
             else:
                 earliest = min(earliest, end)
         self._look_again(earliest)

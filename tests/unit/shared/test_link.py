@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared.errors import StorageFull, Unavailable
-from shared.link import Link, ReplyError, Target
-from shared.pipeline import ErrorReply
-from shared.redis import resolver
+from shared.link import PING, Link, ReplyError, Target
+from shared.pipeline import ErrorReply, Lost, Pipeline
+from shared.redis import parse_url, resolver
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis import server_binaries
 from tests.support.wait import wait_until
@@ -64,6 +64,26 @@ async def test_an_error_reply_is_the_callers_alone(link: Link) -> None:
     with pytest.raises(ReplyError):
         await link.script("return redis.call('XLEN', KEYS[1])", ("key",), (), deadline_s=5)
     assert link.stats.losses == 0
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+async def test_a_server_that_has_no_room_for_the_connection_is_heard_before_anything_is_asked(
+    start_redis: Start, binary: str | None
+) -> None:
+    """It says so unasked and hangs up, often before the first command has left; in protected mode too."""
+    server = start_redis(binary=binary)
+    host, port = parse_url(server.url).hosts[0]
+    broken: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: broken.append(context))
+    with server.admin() as other:
+        await asyncio.to_thread(other.config_set, "maxclients", 1)
+        _, pipeline = await loop.create_connection(lambda: Pipeline(None, None), host, port)
+        async with asyncio.timeout(5):
+            await pipeline.lost
+        with pytest.raises(Lost, match="max number of clients"):
+            await pipeline.call(PING)
+    assert broken == []
 
 
 async def test_a_command_that_failed_is_not_kept_by_its_own_error(link: Link) -> None:
