@@ -157,41 +157,36 @@ def _scout(parsed: RedisUrl) -> Scout:
     return Scout(parsed.hosts, introduce)
 
 
-def _sentinel(parsed: RedisUrl) -> Sentinel:
+async def _ask_sentinels(parsed: RedisUrl) -> tuple[str, int]:
+    assert parsed.service is not None
+    sentinels = _sentinels(parsed)
+    try:
+        host, port = await sentinels.discover_master(parsed.service)
+    except RedisError as error:
+        raise Unavailable(f"no sentinel knows the master: {error}") from None
+    finally:
+        await _let_go(sentinels)
+    return str(host), int(port)
+
+
+def _sentinels(parsed: RedisUrl) -> Sentinel:
     return Sentinel(  # type: ignore[no-untyped-call]
         list(parsed.hosts), socket_timeout=0.5, socket_connect_timeout=0.5
     )
 
 
-async def _leave(sentinel: Sentinel) -> None:
-    for node in sentinel.sentinels:
+async def _let_go(sentinels: Sentinel) -> None:
+    for node in sentinels.sentinels:
         await node.aclose()
 
 
-async def _ask_sentinels(parsed: RedisUrl) -> tuple[str, int]:
-    assert parsed.service is not None
-    sentinel = _sentinel(parsed)
-    try:
-        host, port = await sentinel.discover_master(parsed.service)
-    except RedisError as error:
-        raise Unavailable(f"no sentinel knows the master: {error}") from None
-    finally:
-        await _leave(sentinel)
-    return str(host), int(port)
-
-
 class _SentinelPool(SentinelConnectionPool):
-    """A pool that leaves its sentinels as well when it is disconnected.
-
-    redis-py leaves those connections to the garbage collector: in an outage, one for every pool that was tried in vain.
-    """
+    """A pool that also lets go of the Sentinels that it asked, whose connections would stay open otherwise."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        try:
-            await super().disconnect(inuse_connections)
-        finally:
-            if inuse_connections:  # else the master has changed, and the sentinels will be asked again
-                await _leave(self.sentinel_manager)
+        await super().disconnect(inuse_connections)
+        if inuse_connections:  # else it has just asked them, and heard of another primary
+            await _let_go(self.sentinel_manager)
 
 
 def connection_pool(url: str) -> ConnectionPool:
@@ -214,7 +209,7 @@ def connection_pool(url: str) -> ConnectionPool:
     if parsed.path is not None:
         return ConnectionPool(connection_class=UnixDomainSocketConnection, path=parsed.path, **common)
     if parsed.service is not None:
-        return _SentinelPool(parsed.service, _sentinel(parsed), **common)  # type: ignore[no-untyped-call]
+        return _SentinelPool(parsed.service, _sentinels(parsed), **common)  # type: ignore[no-untyped-call]
     host, port = parsed.hosts[0]
     kind = SSLConnection if parsed.tls else Connection
     # redis-py is content with anybody's certificate unless it is told otherwise.

@@ -1,46 +1,77 @@
-"""Through Sentinel: what asks it where the master is leaves no connection behind, however often it has to ask."""
+"""The way to a primary through a Sentinel."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
-import redis
+from redis import Redis
+from redis.exceptions import RedisError
 
-from shared.redis import connection_pool, resolver
-from tests.chaos.stores import MASTER, Sentinel
+from shared.redis import connection_pool
 from tests.support.ports import free_port
-from tests.support.redis import server_binaries, skip_or_fail
+from tests.support.redis import server_binaries
+from tests.support.redis_process import RedisProcess
 from tests.support.wait import wait_until
+from tests.unit.shared.conftest import BINARIES
+
+PASSWORD = "a-password-of-the-tests"
 
 
-@pytest.fixture
-def sentinel() -> Iterator[Sentinel]:
-    """A Sentinel whose master is away."""
-    binaries = server_binaries()
-    if not binaries:
-        skip_or_fail("no redis-server to run a Sentinel with")
-    sentinel = Sentinel(binaries[0], free_port(), down_after_ms=60_000)
+@asynccontextmanager
+async def sentinel(binary: str, primary: int, folder: Path, more: str) -> AsyncIterator[int]:
+    """Run one that watches the primary at that port; yield its own port."""
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor main 127.0.0.1 {primary} 1\n"
+        f"sentinel auth-pass main {PASSWORD}\n{more}"
+    )
+    process = await asyncio.create_subprocess_exec(binary, str(config), "--sentinel", stdout=DEVNULL)
     try:
-        yield sentinel
+        await wait_until(lambda: _answers(port), what="the Sentinel does not answer")
+        yield port
     finally:
-        sentinel.close()
+        process.kill()
+        await process.wait()
 
 
-def connections(sentinel: Sentinel) -> int:
-    """Return how many it has besides the one that asks."""
-    with redis.Redis(host="127.0.0.1", port=sentinel.port, socket_timeout=2) as client:
-        return len(client.client_list()) - 1
+def _answers(port: int) -> bool:
+    try:
+        with Redis(port=port, socket_timeout=2) as client:
+            client.ping()
+    except RedisError as error:
+        return "uthentication" in str(error)  # it asks for a password, so it is there
+    return True
 
 
-async def test_a_pool_that_is_disconnected_leaves_its_sentinels_too(sentinel: Sentinel) -> None:
-    await wait_until(lambda: sentinel.master())
-    url = f"sentinel://127.0.0.1:{sentinel.port}/{MASTER}"
-    before = await asyncio.to_thread(connections, sentinel)
-    pool = connection_pool(url)
-    with pytest.raises(redis.ConnectionError):
-        await pool.get_connection()
-    await pool.disconnect()
-    await resolver(url)()
-    await wait_until(lambda: connections(sentinel) <= before, what="a connection to the Sentinel is left open")
+@pytest.fixture(params=BINARIES)
+def primary(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
+    server = RedisProcess(request.param or server_binaries()[0])
+    server.start()
+    try:
+        with server.admin() as client:
+            client.config_set("requirepass", PASSWORD)
+        yield server
+    finally:
+        server.close()
+
+
+async def test_a_pool_that_is_let_go_leaves_no_connection_to_a_sentinel(primary: RedisProcess, tmp_path: Path) -> None:
+    """The worker makes a new pool for each poll that failed, so one a second while Redis is away."""
+    async with sentinel(primary.binary, primary.port, tmp_path, "") as port:
+        with Redis(port=port, socket_timeout=2) as admin:
+
+            def others() -> int:
+                return int(admin.info("clients")["connected_clients"]) - 1
+
+            await wait_until(lambda: others() == 0)
+            pool = connection_pool(f"sentinel://:{PASSWORD}@127.0.0.1:{port}/main")
+            await pool.release(await pool.get_connection())
+            assert others() == 1
+            await pool.disconnect()
+            await wait_until(lambda: others() == 0, what="the Sentinel has a client that is nobody's")
