@@ -17,7 +17,7 @@ from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, 
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from shared.cluster import ClusterLink
 from shared.commands import Commands
@@ -60,6 +60,7 @@ def parse_url(url: str) -> RedisUrl:
     `redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`,
     `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`,
     `cluster://[[user]:password@]host:port[,host:port...]`, `clusters://` (TLS).
+    User and password are Redis', and Sentinels that ask are told the same.
     """
     parts = _split(url)
     if parts.scheme not in _SCHEMES:
@@ -170,9 +171,25 @@ async def _ask_sentinels(parsed: RedisUrl) -> tuple[str, int]:
 
 
 def _sentinels(parsed: RedisUrl) -> Sentinel:
-    return Sentinel(  # type: ignore[no-untyped-call]
-        list(parsed.hosts), socket_timeout=0.5, socket_connect_timeout=0.5
-    )
+    how: dict[str, Any] = {
+        "username": parsed.username,
+        "password": parsed.password,
+        "socket_timeout": 0.5,
+        "socket_connect_timeout": 0.5,
+        "redis_connect_func": _introduce,
+    }
+    return Sentinel(list(parsed.hosts), sentinel_kwargs=how)  # type: ignore[no-untyped-call]
+
+
+async def _introduce(sentinel: Connection) -> None:
+    """Tell a Sentinel the URL's password. One that has none refuses that, and is asked without."""
+    try:
+        await sentinel.on_connect()
+    except AuthenticationError:  # over which redis-py has hung up
+        if sentinel.password is None:
+            raise
+        sentinel.username = sentinel.password = None
+        await sentinel.connect()  # type: ignore[no-untyped-call]
 
 
 async def _let_go(sentinels: Sentinel) -> None:

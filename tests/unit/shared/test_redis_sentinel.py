@@ -1,10 +1,10 @@
-"""The way to a primary through a Sentinel."""
+"""The way to a primary through a Sentinel, be it one that asks for a password or one that has none."""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.redis import connection_pool
+from shared.errors import Unavailable
+from shared.redis import command_link, connection_pool, resolver
 from tests.support.ports import free_port
 from tests.support.redis import server_binaries
 from tests.support.redis_process import RedisProcess
@@ -20,6 +21,23 @@ from tests.support.wait import wait_until
 from tests.unit.shared.conftest import BINARIES
 
 PASSWORD = "a-password-of-the-tests"
+
+
+async def by_link(url: str) -> None:
+    link = command_link(url, name="test")
+    try:
+        await link.open(wait_s=5)
+        assert await link.call("PING") == b"PONG"
+    finally:
+        await link.close()
+
+
+async def by_pool(url: str) -> None:
+    pool = connection_pool(url)
+    try:
+        await pool.release(await pool.get_connection())
+    finally:
+        await pool.disconnect()
 
 
 @asynccontextmanager
@@ -75,3 +93,18 @@ async def test_a_pool_that_is_let_go_leaves_no_connection_to_a_sentinel(primary:
             assert others() == 1
             await pool.disconnect()
             await wait_until(lambda: others() == 0, what="the Sentinel has a client that is nobody's")
+
+
+@pytest.mark.parametrize("connect", [by_link, by_pool])
+@pytest.mark.parametrize("asks", [f"requirepass {PASSWORD}\n", ""], ids=["asks for it", "has none"])
+async def test_a_sentinel_is_told_the_password_of_the_url(
+    primary: RedisProcess, connect: Callable[[str], Awaitable[None]], asks: str, tmp_path: Path
+) -> None:
+    async with sentinel(primary.binary, primary.port, tmp_path, asks) as port:
+        await connect(f"sentinel://:{PASSWORD}@127.0.0.1:{port}/main")
+
+
+async def test_a_sentinel_that_wants_another_password_says_so(primary: RedisProcess, tmp_path: Path) -> None:
+    async with sentinel(primary.binary, primary.port, tmp_path, "requirepass another\n") as port:
+        with pytest.raises(Unavailable, match="Authentication required"):
+            await resolver(f"sentinel://:{PASSWORD}@127.0.0.1:{port}/main")()
