@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from gateway.routes import health
 from tests.docs.readme import ROOT
 from worker.metrics import Metrics
 
@@ -33,6 +34,17 @@ def test_every_sign_of_the_runbook_has_a_rule() -> None:
     watched = {series for rule in RULES for series in SERIES.findall(rule["expr"])}
     assert signs
     assert [sign for sign in signs if sign not in watched] == []
+
+
+def test_probes_are_no_requests_that_a_rule_counts() -> None:
+    """Each gateway that is rolled answers 503 to /readyz while it drains; and on a quiet night there is little else."""
+    counted = [series for rule in RULES for series in SERIES.findall(rule["expr"]) if "_requests_total" in series]
+    assert counted
+    for series in counted:
+        left_out = re.search(r'operation!~"([^"]*)"', series)
+        assert left_out, series
+        for operation in health.OPERATIONS:
+            assert re.fullmatch(left_out[1], operation.name), (series, operation.name)
 
 
 def test_what_a_rule_counts_by_label_is_there_before_it_happens() -> None:
