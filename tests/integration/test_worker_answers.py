@@ -11,7 +11,7 @@ from deploy.scripted_model.text import full_reasoning, full_text
 from shared import events as ev
 from shared.message import TextPart, ToolPart
 from tests.integration.worker_kit import Kit, attempts, end, messages, open_kit
-from tests.support.processes import chat_model
+from tests.support.processes import chat_model, http_get
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
@@ -46,6 +46,14 @@ async def test_a_whole_answer_is_logged_folded_and_counted(kit: Kit) -> None:
     assert attempts(events) == [(1, "first", "start")]
     assert end(events).usage == message.usage
     assert await kit.log.active(ref.tenant, ref.chat_id) is None
+
+
+async def test_no_metric_has_a_second_series_that_nobody_reads(kit: Kit) -> None:
+    """The library adds the time of its creation to every counter and every combination of its labels."""
+    (worker,) = kit.workers.values()
+    _, metrics = await http_get(worker.port, "/metrics")
+    assert b"tailrace_attempts_total" in metrics
+    assert b"_created" not in metrics
 
 
 async def test_the_first_token_is_logged_while_the_rest_is_still_to_come(kit: Kit) -> None:
