@@ -32,6 +32,28 @@ RETRY = Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What a URL says of TLS, under redis-py's names; without `ca` the system's authorities count."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    """Empty: it stands in the certificate's file."""
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files; raise `ValueError` naming the one that cannot be used."""
+        name = "ssl_ca_certs"
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            name = "ssl_certfile"
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key or None, password="")  # or it would be asked for
+        except OSError as error:
+            raise ValueError(f"{name} of a Redis URL cannot be used: {error.strerror or error}") from None
+        return context
+
+
+@dataclass(frozen=True, slots=True)
 class RedisUrl:
     """A parsed Redis URL."""
 
@@ -41,11 +63,12 @@ class RedisUrl:
     username: str | None
     password: str | None
     database: int
-    tls: bool
+    tls: TlsFiles | None
     cluster: bool = False
 
 
 CLUSTER_SCHEMES = ("cluster", "clusters")
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SCHEMES = ("redis", "rediss", "unix", "sentinel", *CLUSTER_SCHEMES)
 
 
@@ -60,6 +83,7 @@ def parse_url(url: str) -> RedisUrl:
     `redis://[[user]:password@]host[:port][/db]`, `rediss://` (TLS), `unix://[[user]:password@]/path[?db=n]`,
     `sentinel://[[user]:password@]host:port[,host:port...]/service[/db]`,
     `cluster://[[user]:password@]host:port[,host:port...]`, `clusters://` (TLS).
+    With TLS, `?ssl_ca_certs=/path&ssl_certfile=/path&ssl_keyfile=/path`: who signs servers, and what is shown to them.
     User and password are Redis', and Sentinels that ask are told the same.
     """
     parts = _split(url)
@@ -84,7 +108,10 @@ def parse_url(url: str) -> RedisUrl:
         raise ValueError(
             "a Redis URL has one host and one database; only sentinel:// and cluster:// take a list of hosts"
         )
-    query_db = parse_qs(parts.query).get("db", ["0"])[0]
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    if query.keys() - {"db", *_TLS_FILES}:  # unnamed: where a password was not encoded, it is part of that
+        raise ValueError(f"a Redis URL takes no other parameters than db, {', '.join(_TLS_FILES)}")
+    query_db = query.get("db", "0")
     database = _number(segments[0] if segments else query_db, "database", 2**31 - 1)
     if cluster and database:
         raise ValueError("a cluster:// Redis URL names no database: a cluster has number 0 alone")
@@ -96,9 +123,27 @@ def parse_url(url: str) -> RedisUrl:
         username=unquote(username) or None,
         password=unquote(password) or None,
         database=database,
-        tls=parts.scheme in ("rediss", "clusters"),
+        tls=_tls(parts.scheme, query),
         cluster=cluster,
     )
+
+
+def _tls(scheme: str, query: dict[str, str]) -> TlsFiles | None:
+    files = [query.get(name, "") for name in _TLS_FILES]
+    if "ssl_keyfile" in query and "ssl_certfile" not in query:
+        raise ValueError("a Redis URL with ssl_keyfile has ssl_certfile too")
+    if scheme in ("rediss", "clusters"):
+        return TlsFiles(*files)
+    if any(files):
+        raise ValueError("a Redis URL with files for TLS begins with rediss:// or clusters://")
+    return None
+
+
+def check_url(url: str) -> None:
+    """Raise `ValueError` if a Redis URL is wrong, or names a file that cannot be used."""
+    parsed = parse_url(url)
+    if parsed.tls:
+        parsed.tls.context()
 
 
 def _split(url: str) -> SplitResult:
@@ -129,9 +174,11 @@ def resolver(url: str) -> Callable[[], Awaitable[Target]]:
     parsed = parse_url(url)
     if parsed.cluster:
         return AnyNode(_scout(parsed))
-    tls = ssl.create_default_context() if parsed.tls else None
+    system = parsed.tls.context() if parsed.tls else None
 
     async def resolve() -> Target:
+        # Files are exchanged while we run; the system's authorities are many, and read once.
+        tls = parsed.tls.context() if parsed.tls and parsed.tls != TlsFiles() else system
         if parsed.service is not None:
             address: tuple[str, int] | str = await _ask_sentinels(parsed)
         else:
@@ -150,7 +197,7 @@ def command_link(url: str, *, name: str, reply_timeout_s: float = 5.0) -> Comman
 
 
 def _scout(parsed: RedisUrl) -> Scout:
-    tls = ssl.create_default_context() if parsed.tls else None
+    tls = parsed.tls.context() if parsed.tls else None
 
     def introduce(node: Node) -> Target:
         return Target(node, parsed.username, parsed.password, 0, tls)
@@ -230,7 +277,11 @@ def connection_pool(url: str) -> ConnectionPool:
     host, port = parsed.hosts[0]
     kind = SSLConnection if parsed.tls else Connection
     # redis-py is content with anybody's certificate unless it is told otherwise.
-    told = {"ssl_check_hostname": True} if parsed.tls else {}
+    told: dict[str, Any] = {}
+    if parsed.tls:
+        certificate, key = parsed.tls.certificate or None, parsed.tls.key or parsed.tls.certificate or None
+        told = {"ssl_ca_certs": parsed.tls.ca or None, "ssl_certfile": certificate, "ssl_keyfile": key}
+        told["ssl_check_hostname"] = True
     return ConnectionPool(connection_class=kind, host=host, port=port, socket_keepalive=True, **common, **told)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.log.types import Retention
-from shared.redis import is_cluster, parse_url
+from shared.redis import check_url, is_cluster
 
 PREFIX = "TAILRACE_"
 REAPED_WITHIN_S = 60
@@ -26,7 +26,8 @@ class SharedSettings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis of the log: `redis://`, `rediss://`, `unix://`, `sentinel://host:port,host:port/service`, "
-        "or `cluster://host:port,host:port` (`clusters://`: with TLS).",
+        "or `cluster://host:port,host:port` (`clusters://`: with TLS). With TLS, `?ssl_ca_certs=FILE` and "
+        "`&ssl_certfile=FILE&ssl_keyfile=FILE` name a private authority and our own certificate.",
     )
     queue_redis_url: str = Field(
         "", description="Redis of the queue, never a cluster; empty: the log's own, unless that is a cluster."
@@ -66,7 +67,7 @@ class SharedSettings(BaseSettings):
     @classmethod
     def _is_a_redis_url(cls, url: str, told: ValidationInfo) -> str:
         if url or told.field_name == "redis_url":
-            parse_url(url)
+            check_url(url)
         return url
 
     @model_validator(mode="after")

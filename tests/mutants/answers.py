@@ -102,7 +102,7 @@ ANSWERS = (
     ),
     Mutant(
         "the queue's Redis may be anybody's", "shared/redis.py",
-        '{"ssl_check_hostname": True} if parsed.tls else {}', "{}",
+        'told["ssl_check_hostname"] = True', 'told["ssl_check_hostname"] = False',
         ("tests/unit/shared/test_redis_tls.py::test_only_the_server_of_the_url_hears_the_password",),
     ),
 )  # fmt: skip

@@ -15,10 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from shared.errors import Unavailable
 from shared.redis import command_link, connection_pool
+from shared.settings import SharedSettings, faults
+from tests.support.wait import wait_until
 
 PASSWORD = "a-password-of-the-tests"
 HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -95,3 +98,53 @@ async def test_only_the_server_of_the_url_hears_the_password(
         with suppress(Unavailable, RedisError, ssl.SSLError):
             await connect(url)
     assert (PASSWORD.encode() in b"".join(heard)) == (name is HERE)
+
+
+@pytest.mark.parametrize("connect", [by_link, by_pool])
+@pytest.mark.parametrize("client", [True, False], ids=["with a certificate", "without one"])
+async def test_a_server_of_a_private_authority_that_asks_for_certificates_is_reached(
+    connect: Callable[[str], Awaitable[None]], client: bool, tmp_path: Path
+) -> None:
+    """As a Redis does that has nothing else set than its own files."""
+    context = certificate(tmp_path, HERE)
+    context.load_verify_locations(tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    files = f"?ssl_ca_certs={tmp_path / 'ca.pem'}"
+    if client:
+        files += f"&ssl_certfile={tmp_path / 'ca.pem'}&ssl_keyfile={tmp_path / 'key.pem'}"
+    async with listener(context) as (url, heard):
+        with suppress(Unavailable, RedisError, ssl.SSLError):
+            await connect(url + files)
+    assert (PASSWORD.encode() in b"".join(heard)) == client
+
+
+async def test_a_certificate_that_was_renewed_is_shown_without_a_restart(tmp_path: Path) -> None:
+    """It is read when a connection is made: files in a pod are exchanged days before they expire."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    context = certificate(new, HERE)
+    context.load_verify_locations(new / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    certificate(old, HERE)
+    mounted = tmp_path / "mounted"
+    mounted.symlink_to(old)
+    files = f"?ssl_ca_certs={mounted}/ca.pem&ssl_certfile={mounted}/ca.pem&ssl_keyfile={mounted}/key.pem"
+    async with listener(context) as (url, heard):
+        link = command_link(url + files, name="test")
+        try:
+            await link.open()
+            mounted.unlink()
+            mounted.symlink_to(new)
+            await wait_until(lambda: PASSWORD.encode() in b"".join(heard))
+        finally:
+            await link.close()
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile"])
+def test_a_file_that_cannot_be_read_is_found_at_the_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_REDIS_URL", f"rediss://:{PASSWORD}@h?{name}=/no/such/file")
+    with pytest.raises(ValidationError) as raised:
+        SharedSettings()
+    (told,) = faults(raised.value)
+    assert told == f"TAILRACE_REDIS_URL: {name} of a Redis URL cannot be used: No such file or directory"

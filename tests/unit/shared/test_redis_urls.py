@@ -11,6 +11,7 @@ from shared.errors import Unavailable, UnsafeRedis
 from shared.link import Link
 from shared.redis import (
     RedisUrl,
+    TlsFiles,
     check_queue,
     check_redis,
     command_link,
@@ -25,7 +26,7 @@ from tests.support.redis import RedisServer
 def url(**parts: object) -> RedisUrl:
     base: dict[str, object] = {
         "hosts": (("127.0.0.1", 6379),), "path": None, "service": None, "username": None, "password": None,
-        "database": 0, "tls": False,
+        "database": 0, "tls": None,
     }  # fmt: skip
     return RedisUrl(**{**base, **parts})  # type: ignore[arg-type]  # checked by comparison
 
@@ -39,7 +40,11 @@ def url(**parts: object) -> RedisUrl:
         ("redis://h?db=4", url(hosts=(("h", 6379),), database=4)),
         ("redis://:p%40ss%2F@h", url(hosts=(("h", 6379),), password="p@ss/")),
         ("redis://us%3Aer:pw@h", url(hosts=(("h", 6379),), username="us:er", password="pw")),
-        ("rediss://h", url(hosts=(("h", 6379),), tls=True)),
+        ("rediss://h", url(hosts=(("h", 6379),), tls=TlsFiles())),
+        (
+            "rediss://h/1?ssl_ca_certs=%2Fca.pem&ssl_certfile=/c&ssl_keyfile=/k",
+            url(hosts=(("h", 6379),), database=1, tls=TlsFiles("/ca.pem", "/c", "/k")),
+        ),
         ("redis://[::1]:7000/1", url(hosts=(("::1", 7000),), database=1)),
         ("redis://[::1]", url(hosts=(("::1", 6379),))),
         ("unix:///run/redis.sock?db=3", url(path="/run/redis.sock", database=3)),
@@ -50,7 +55,7 @@ def url(**parts: object) -> RedisUrl:
             url(hosts=(("a", 1),), service="main", username="u", password="p", database=5),
         ),
         ("cluster://a,b:7", url(hosts=(("a", 6379), ("b", 7)), cluster=True)),
-        ("clusters://u:p@a/0", url(hosts=(("a", 6379),), username="u", password="p", tls=True, cluster=True)),
+        ("clusters://u:p@a/0", url(hosts=(("a", 6379),), username="u", password="p", tls=TlsFiles(), cluster=True)),
     ],
 )
 def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
@@ -62,7 +67,8 @@ def test_a_url_is_read(text: str, parsed: RedisUrl) -> None:
     [
         "", "localhost:6379", "http://h", "redis://h/x", "redis://h:port", "redis://h?db=x", "sentinel://a",
         "redis://h/1/2", "redis://h/-1", "redis://h:99999", "unix://", "redis://a,b",
-        "cluster://a/1", "cluster://a/x", "cluster://a:x", "cluster://a/0/0", "redis://[h/0",
+        "rediss://h?ssl_cert_reqs=none", "redis://h?password=x", "redis://h?ssl_ca_certs=/ca.pem",
+        "rediss://h?ssl_keyfile=/key.pem", "cluster://a/1", "cluster://a/x", "cluster://a:x", "cluster://a/0/0", "redis://[h/0",
     ],
 )  # fmt: skip
 def test_a_url_that_is_none_is_refused(text: str) -> None:
