@@ -93,6 +93,8 @@ LONGEST_PAUSE_S = 1.0
 STEADY_S = 1.0
 """A connection that ends sooner is like none: an address that leads to a demoted primary (a managed service's, for some
 seconds after a failover) takes every connection and refuses every write, of all that wait for it."""
+SAY_AGAIN_S = 10.0
+"""How often the log is told that a link is down for the same reason as before."""
 ASKING = pack(("ASKING",))
 PING = pack(("PING",))
 PING_EVERY_S = 5.0
@@ -134,6 +136,7 @@ class Link:
         self._pipeline: Pipeline | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._said, self._said_at = "", 0.0
         self.stats = LinkStats()
 
     async def open(self, *, wait_s: float | None = None) -> None:
@@ -284,12 +287,17 @@ class Link:
                 up_at = time()
                 await self._stand(pipeline)
             except Exception as error:  # the boundary of the task: whatever is wrong there now, it is tried again
-                log.warning("redis link down", extra={"link": self._name, "reason": repr(error)})
+                self._say_down(repr(error), time())
             if time() - up_at >= STEADY_S:
-                pause = SHORTEST_PAUSE_S
+                pause, self._said = SHORTEST_PAUSE_S, ""
                 continue
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def _say_down(self, reason: str, now: float) -> None:
+        if reason != self._said or now - self._said_at >= SAY_AGAIN_S:
+            self._said, self._said_at = reason, now
+            log.warning("redis link down", extra={"link": self._name, "reason": reason})
 
     async def _stand(self, pipeline: Pipeline) -> None:
         """Be up for as long as the connection lasts."""

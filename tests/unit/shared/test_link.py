@@ -86,6 +86,25 @@ async def test_a_server_that_has_no_room_for_the_connection_is_heard_before_anyt
     assert broken == []
 
 
+async def test_an_outage_is_said_once_and_then_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Each process has four links, and each tries to connect more than once a second: for hours, in all of a fleet."""
+    tries = 0
+
+    async def nowhere() -> Target:
+        nonlocal tries
+        tries += 1
+        raise OSError("refused" if tries < 8 else "no such name")
+
+    link = Link(nowhere, name="test")
+    await link.open()
+    try:
+        await wait_until(lambda: tries == 10)
+    finally:
+        await link.close()
+    reasons = [vars(record)["reason"] for record in caplog.records if record.message == "redis link down"]
+    assert reasons == ["OSError('refused')", "OSError('no such name')"]
+
+
 async def test_a_command_that_failed_is_not_kept_by_its_own_error(link: Link) -> None:
     """It may be large, and there may be many while Redis is full or away: none waits for the garbage collector."""
     await link.call("SET", "key", "text")
