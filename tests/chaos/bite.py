@@ -80,7 +80,7 @@ PLANTED = (
         "gap allowed in APPEND",
         "failover",
         ("I1", "I4", "I5"),
-        (("shared/log/lua/append.lua", "if first > seq + 1 then return {'gap', v[3]} end\n", ""),),
+        (("shared/log/lua/append.lua", "if first > seq + 1 then return {'gap', known} end\n", ""),),
     ),
     Planted(
         "what was sent twice is written twice",
