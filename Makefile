@@ -69,7 +69,7 @@ rolling: $(STAMP) ## restart every worker and gateway, twice, under 100 streams,
 	$(PY) -m tests.chaos.rolling --rounds 1 --wrong short-grace
 
 upgrade: $(STAMP) ## roll a fleet from FROM=commit (or a folder with its services) to this tree and back, under 100 streams
-	$(PY) -m tests.chaos.upgrade $(FROM)
+	$(PY) -m tests.chaos.upgrade $(FROM) $(ARGS)
 
 chaos-ci: $(STAMP) ## the short profile, directed scenarios, short rolling restarts and one planted fault, as tests
 	$(PY) -m pytest -m chaos tests/chaos $(ARGS)

@@ -133,7 +133,11 @@ class Intake:
     def _writer(self, own: Ownership, ledger: Ledger, backup: Backup, lease: Lease, generation: Generation) -> Writer:
         settings = self.settings
         limits = WriterLimits(
-            settings.flush_bytes, settings.flush_delay_ms / 1000, settings.max_unsent_bytes, settings.outage_s
+            settings.flush_bytes,
+            settings.flush_delay_ms / 1000,
+            settings.max_unsent_bytes,
+            settings.outage_s,
+            settings.direct_appends,
         )
         return Writer(
             self.store,

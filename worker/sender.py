@@ -54,6 +54,8 @@ class WriterLimits:
     flush_delay_s: float
     max_unsent_bytes: int
     outage_s: float
+    extends: bool = True
+    """Whether EXTENDs are sent at all; otherwise the task APPENDs."""
 
 
 class Sender:
@@ -191,7 +193,7 @@ class Sender:
     def _rouse(self) -> None:
         if self._shooting or not self._parked:
             return  # the callback that is due, or the task, will look again by itself
-        if self._limits.flush_delay_s:
+        if self._limits.flush_delay_s or not self._limits.extends:
             self._wake_task()
         else:
             self._shooting = True

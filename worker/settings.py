@@ -32,6 +32,11 @@ class WorkerSettings(SharedSettings):
     direct_reads: bool = Field(
         True, description="Take a model's tokens where their bytes arrive, not by waking a task for each; faster."
     )
+    direct_appends: bool = Field(
+        True,
+        description="Append tokens by plain commands, not by a script: half of the work for Redis. "
+        "Off while services from before it run beside.",
+    )
     max_entry_bytes: int = Field(
         65_536,
         ge=1024,

@@ -86,7 +86,12 @@ _ALL = (
         "plain", 3, 8, 13, floors={"takeovers": 2, "gap repairs": 1},
         fleet=FleetSettings(
             workers=2, gateways=2,
-            env={"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_DIRECT_READS": "false", "TAILRACE_FLUSH_DELAY_MS": 10},
+            env={
+                "TAILRACE_DIRECT_WRITES": "false",
+                "TAILRACE_DIRECT_READS": "false",
+                "TAILRACE_DIRECT_APPENDS": "false",
+                "TAILRACE_FLUSH_DELAY_MS": 10,
+            },
         ),
     ),
 )  # fmt: skip

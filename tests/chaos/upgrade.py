@@ -1,6 +1,6 @@
 """Rolls a fleet from another release to this one and back under live streams, workers killed while they are mixed.
 
-    python -m tests.chaos.upgrade REF|FOLDER [--streams 100] [--pods 3] [--seed N]
+    python -m tests.chaos.upgrade REF|FOLDER [--set NAME=VALUE ...] [--streams 100] [--pods 3] [--seed N]
 
 The order is the runbook's: workers first on the way up, gateways first on the way back. Half of the pods are replaced,
 then a worker of each release is killed, so that each takes over what the other began, then the other half is. The other
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     """Return 0 if nobody noticed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.upgrade")
     parser.add_argument("other")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of both releases")
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--pods", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6))
@@ -80,7 +81,13 @@ def main(arguments: Sequence[str]) -> int:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     other = other_release(given.other, out / "other")
-    settings = replace(SETTINGS, workers=given.pods, gateways=given.pods, tree=other)
+    settings = replace(
+        SETTINGS,
+        workers=given.pods,
+        gateways=given.pods,
+        tree=other,
+        env=dict(each.split("=", 1) for each in given.set),
+    )
     say(f"from {given.other} to this release and back, seed {given.seed}, artefacts in {out}")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(

@@ -53,6 +53,10 @@ SCRIPTS = (
         "return self._known_to is not None and self._known_to is self._store.standing(self._own.ref)", "return True",
         ("tests/unit/worker/test_writer.py::test_nothing_is_extended_on_another_connection_before_an_append_has_looked",),
     ),
+    Mutant(
+        "tokens are EXTENDed although that is off", "worker/sender.py", " or not self._limits.extends:", ":",
+        ("tests/unit/worker/test_writer.py::test_without_direct_appends_every_token_is_a_scripts_and_the_record_knows_the_last",),
+    ),
     _script(
         "what EXTEND wrote is not looked for", "prelude",
         "tonumber(last and string.match(last[1], '%d+$') or known)", "tonumber(known)",

@@ -32,7 +32,9 @@ _ASK_EVERY_S = 0.03
 PLAIN = os.environ.get("TEST_PLAIN") == "1"
 """Every fast path off, in gateways and workers alike: `TEST_PLAIN=1 make test`."""
 _PLAIN: dict[str, object] = (
-    {"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_DIRECT_READS": "false", "TAILRACE_FLUSH_DELAY_MS": 1} if PLAIN else {}
+    {"TAILRACE_DIRECT_WRITES": "false", "TAILRACE_DIRECT_READS": "false", "TAILRACE_DIRECT_APPENDS": "false"}
+    if PLAIN
+    else {}
 )
 
 

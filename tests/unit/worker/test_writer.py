@@ -133,6 +133,18 @@ async def test_a_lost_claim_is_restored_while_the_lease_lasts(log: Log, link: Li
     assert await p.finish() == "done"
 
 
+async def test_without_direct_appends_every_token_is_a_scripts_and_the_record_knows_the_last(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    """So that services that go by the record can run beside."""
+    async with pen(log, ref, extends=False) as p:
+        for text in ("one ", "one two "):
+            p.say(text[-4:])
+            await p.logged(text)
+            last = (await log.read_all(ref))[-1].cursor.seq
+            assert await link.call("HGET", log_keys(ref).meta, "seq") == b"%d" % last
+
+
 async def test_nothing_is_extended_on_another_connection_before_an_append_has_looked(
     log: Log, link: Link, ref: MessageRef
 ) -> None:
