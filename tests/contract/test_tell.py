@@ -21,6 +21,18 @@ async def test_an_end_is_told_once_or_often(log: Log, ref: MessageRef) -> None:
         assert (after.state, after.cursor, after.user) == (before.state, before.cursor, before.user)
 
 
+async def test_the_first_time_stays(log: Log, ref: MessageRef, link: Link) -> None:
+    """Or whoever asks again and again would always be within the grace period."""
+    own = await started(log, ref)
+    await log.finish(own, 3, ending())
+    await log.tell(ref)
+    told_at = (await seen(log, ref)).told_at
+    assert abs((await seen(log, ref)).now - told_at) < 60_000
+    await link.call("HSET", log_keys(ref).meta, "told", told_at - 1000)
+    await log.tell(ref)
+    assert (await seen(log, ref)).told_at == told_at - 1000
+
+
 async def test_what_has_not_ended_is_not_told(log: Log, ref: MessageRef) -> None:
     own = await started(log, ref)
     await log.tell(ref)
