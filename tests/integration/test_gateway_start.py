@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.access.principal import LOCAL
-from gateway.start import start
+from gateway.start import SOON_MS, start
 from shared.errors import StartUncertain, Unavailable
 from shared.events import Created, decode_event
 from shared.ids import MessageRef
@@ -21,7 +21,8 @@ from shared.link import Link
 from shared.log.keys import DUE, log_keys, starting_key
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway, indexed, running, started
+from tests.support.gateway import ASK, MODELS, LiveGateway, indexed, running, started
+from tests.support.log import full
 from tests.support.redis import RedisServer
 from tests.support.writer import LogWriter
 
@@ -111,6 +112,28 @@ async def test_a_repeated_start_brings_a_forgotten_message_to_the_queue_again(
     await link.call("DEL", QUEUE_NAME)
     assert (await client.post("/chats/c/messages", json=body)).status_code == 202
     assert await queued(link) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"params": {"seed": 1}}], ids=["repeated", "refused"])
+async def test_a_start_that_created_nothing_puts_no_reaper_off(
+    client: httpx.AsyncClient, link: Link, body: dict[str, Any]
+) -> None:
+    """Before it knew, it had made an appointment beyond the longest start, in place of the message's own."""
+    ref = await started(client)
+    answer = await client.post("/chats/c/messages", json={**ASK, "message_id": "m", **body})
+    assert answer.status_code == (409 if body else 202)
+    seconds, micros = map(int, await link.call("TIME"))
+    due = float(await link.call("ZSCORE", DUE, ref.member))
+    assert due <= seconds * 1000 + micros / 1000 + SOON_MS
+
+
+async def test_a_default_model_that_was_changed_makes_no_other_start_of_a_repetition(make_gateway: MakeGateway) -> None:
+    other_first = "\n\n".join(reversed(MODELS.split("\n\n")))
+    async with make_gateway() as before, make_gateway(models=other_first) as after:
+        assert before.services.models.choose("") != after.services.models.choose("")
+        async with before.client() as first, after.client() as second:
+            ref = await started(first)
+            assert await started(second) == ref
 
 
 @pytest.mark.parametrize("claimed", [False, True])
@@ -317,6 +340,16 @@ async def test_unknown_models_and_parameters_that_are_ours_are_refused(client: h
 
 
 # -- Redis in trouble
+
+
+async def test_a_start_that_a_full_redis_refused_takes_no_place_under_the_bound(
+    make_gateway: MakeGateway, link: Link
+) -> None:
+    async with make_gateway(max_running_per_user=1) as gateway, gateway.client() as client:
+        async with full(link):
+            refused = await client.post("/chats/c/messages", json=ASK)
+            assert (refused.status_code, code(refused)) == (503, "storage_full")
+        assert (await client.post("/chats/c/messages", json=ASK)).status_code == 202
 
 
 async def test_with_redis_away_a_start_creates_nothing_and_may_be_repeated(

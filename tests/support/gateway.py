@@ -57,12 +57,12 @@ class LiveGateway:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, **more)
 
 
-def settings_for(redis_url: str, folder: Path, **more: Any) -> GatewaySettings:
-    """Return settings for a test: a free port, two models, and `more`."""
-    models = folder / "models.toml"
-    models.write_text(MODELS)
+def settings_for(redis_url: str, folder: Path, *, models: str = MODELS, **more: Any) -> GatewaySettings:
+    """Return settings for a test: a free port, two models (or what `models`, a file's text, says), and `more`."""
+    path = folder / "models.toml"
+    path.write_text(models)
     given = {"direct_writes": not PLAIN, **more}
-    return GatewaySettings(redis_url=redis_url, port=0, upstreams_file=str(models), **given)
+    return GatewaySettings(redis_url=redis_url, port=0, upstreams_file=str(path), **given)
 
 
 @asynccontextmanager
