@@ -18,10 +18,11 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = (
-    "weather", "broken", "self_cancelled", "verbose", "giving_up", "careful", "costly", "deadly", "mute", "quitting",
+    "weather", "broken", "self_cancelled", "verbose", "busy", "giving_up", "careful", "costly", "deadly", "mute", "quitting",
     "stubborn",
 )  # fmt: skip
 RECOVERY = {"deadly": "auto"}
+MOST_ENTRIES = 500
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,7 +40,7 @@ async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
             }
             for name in NAMES
         ]
-        await asyncio.gather(kit.worker(), kit.worker())
+        await asyncio.gather(*(kit.worker(TAILRACE_MAX_MESSAGE_ENTRIES=MOST_ENTRIES) for _ in range(2)))
         yield kit
 
 
@@ -110,6 +111,15 @@ async def test_an_output_is_one_entry_of_any_size_that_the_message_has_room_for(
     assert sum(len(entry.raw) for entry in await kit.log.read_all(beyond)) < 4096
     tool = next(part for part in message.parts if isinstance(part, ToolPart))
     assert tool.output is None
+
+
+async def test_a_message_ends_at_the_limit_of_its_entries(kit: Kit) -> None:
+    ref = await kit.send("x", "busy")
+    message = await kit.ended(ref)
+    assert message.error is not None
+    assert message.error.code == "output_limit"
+    # The last words and the end are written all the same.
+    assert MOST_ENTRIES <= len(await kit.log.read_all(ref)) <= MOST_ENTRIES + 10
 
 
 async def test_an_agents_own_error_is_told_in_its_words(kit: Kit) -> None:

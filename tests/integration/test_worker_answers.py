@@ -9,8 +9,11 @@ import pytest_asyncio
 
 from deploy.scripted_model.text import full_reasoning, full_text
 from shared import events as ev
+from shared.feed import feed_key
+from shared.log.keys import log_keys
 from shared.message import TextPart, ToolPart
 from tests.integration.worker_kit import Kit, attempts, end, messages, open_kit
+from tests.support.log import lasts
 from tests.support.processes import chat_model, http_get
 from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
@@ -18,6 +21,13 @@ from tests.support.wait import wait_until
 StartRedis = Callable[..., RedisServer]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_BYTES = 400_000
+LIVE_S, REPLAY_S, RETAIN_S, TOMBSTONE_S = 1000, 2000, 3000, 4000
+PERIODS = {
+    "TAILRACE_LIVE_TTL_S": LIVE_S,
+    "TAILRACE_REPLAY_S": REPLAY_S,
+    "TAILRACE_RETAIN_S": RETAIN_S,
+    "TAILRACE_TOMBSTONE_S": TOMBSTONE_S,
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,7 +38,7 @@ async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
     async with open_kit(redis_server.url) as kit:
         impatient = chat_model(kit.model.port, name="impatient", first_token_s=0.5, silence_s=0.5)
         kit.models = [chat_model(kit.model.port), impatient]
-        await kit.worker(TAILRACE_LEASE_MS=8000, TAILRACE_MAX_MESSAGE_BYTES=MAX_BYTES)
+        await kit.worker(TAILRACE_LEASE_MS=8000, TAILRACE_MAX_MESSAGE_BYTES=MAX_BYTES, **PERIODS)
         yield kit
 
 
@@ -61,6 +71,21 @@ async def test_the_first_token_is_logged_while_the_rest_is_still_to_come(kit: Ki
     await kit.wait_text(ref, 1)
     assert not (await kit.meta(ref)).terminal
     assert (await kit.ended(ref)).state == "done"
+
+
+async def test_what_a_worker_writes_is_kept_as_long_as_the_settings_say(kit: Kit) -> None:
+    ref = await kit.send("[[rate=40 endless=1 reasoning=0]] springs")
+    keys = log_keys(ref)
+    await kit.wait_text(ref, 1)
+    for key in keys.live_keys:
+        await lasts(kit.link, key, LIVE_S)
+    await kit.log.stop(ref)
+    assert (await kit.ended(ref)).state == "aborted"
+    for key, period_s in ((keys.stream, REPLAY_S), (keys.meta, RETAIN_S), (keys.tomb, TOMBSTONE_S)):
+        await lasts(kit.link, key, period_s)
+    # Told right behind the end.
+    await wait_until(lambda: kit.link.call("EXISTS", feed_key(ref.tenant)))
+    await lasts(kit.link, feed_key(ref.tenant), RETAIN_S)
 
 
 async def test_a_stop_ends_the_message_and_the_upstream_call_within_a_second(kit: Kit) -> None:

@@ -58,6 +58,12 @@ async def counting(request: GenerationRequest, context: AgentContext) -> AsyncGe
         yield ev.TextDelta("", " ".join(seen))
 
 
+async def busy(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+    """Tell of every step there is, for ever; no two of these become one entry."""
+    while True:
+        yield ev.Data("step", 1)
+
+
 async def giving_up(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
     """Fail with words for the viewer."""
     yield ev.TextDelta("", "so far")

@@ -154,6 +154,12 @@ async def run_out(link: Commands, ref: MessageRef) -> None:
     await link.call("HSET", log_keys(ref).meta, "lu", "1")
 
 
+async def lasts(link: Commands, key: str, period_s: int) -> None:
+    """Assert that Redis forgets `key` so long after now, or after a moment ago."""
+    left = await link.call("PTTL", key)
+    assert (period_s - 60) * 1000 < left <= period_s * 1000, (key, left)
+
+
 async def lose_everything(link: Commands) -> None:
     """Do what a restart without persistence does."""
     await link.everywhere("FLUSHDB")
