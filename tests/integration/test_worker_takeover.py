@@ -283,7 +283,11 @@ async def test_a_frozen_worker_that_wakes_writes_nothing_and_closes_its_upstream
     await kit.log.stop(ref)
     message = await kit.ended(ref)
     assert message.text == full_text(messages("[[tokens=20000 reasoning=0 markdown=0]] the mill"))[: len(message.text)]
-    assert await kit.metric(zombie, "tailrace_generations_total", outcome="done") == 0
+
+    async def given_up() -> bool:
+        return await kit.metric(zombie, "tailrace_generations_total", outcome="fenced") == 1
+
+    await wait_until(given_up, what="the zombie's attempt over")
 
 
 async def test_crashes_at_every_named_point_leave_one_end_and_one_whole_answer(kit: Kit) -> None:
@@ -375,4 +379,4 @@ async def test_a_message_that_waited_too_long_is_told_so(kit: Kit) -> None:
     await kit.worker(TAILRACE_QUEUE_TIMEOUT_S=1)
     message = await kit.ended(ref)
     assert message.error is not None
-    assert message.error.code in ("queue_timeout", "deadline_exceeded")
+    assert message.error.code == "queue_timeout"
