@@ -306,10 +306,10 @@ async def test_crashes_at_every_named_point_leave_one_end_and_one_whole_answer(k
 
 
 async def test_a_message_that_kills_its_workers_is_given_up(kit: Kit) -> None:
+    doomed = await asyncio.gather(*(kit.worker(FAILPOINT="after_claim", TAILRACE_MAX_ATTEMPTS=2) for _ in range(2)))
     ref = await kit.send("x")
-    for _ in range(2):
-        doomed = await kit.worker(wait=False, FAILPOINT="after_claim", TAILRACE_MAX_ATTEMPTS=2)
-        assert await doomed.wait(within_s=15) == -signal.SIGKILL
+    for worker in doomed:
+        assert await worker.wait(within_s=15) == -signal.SIGKILL
     await kit.worker(TAILRACE_MAX_ATTEMPTS=2)
     message = await kit.ended(ref)
     assert message.error is not None
