@@ -296,6 +296,8 @@ async def test_crashes_at_every_named_point_leave_one_end_and_one_whole_answer(k
     for point in ("after_dequeue", "after_claim", "before_finish", "after_finish"):
         doomed = await kit.worker(wait=False, FAILPOINT=point)
         assert await doomed.wait() == -signal.SIGKILL, f"{point}: {doomed.tail()}"
+        if point == "after_dequeue":
+            await kit.log.watch(ref, 0)  # the start's own appointment, made to come sooner
     await kit.worker()
     message = await kit.ended(ref)
     events = await kit.events(ref)
