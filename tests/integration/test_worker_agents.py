@@ -18,8 +18,8 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = (
-    "weather", "broken", "self_cancelled", "verbose", "busy", "giving_up", "careful", "costly", "deadly", "mute", "quitting",
-    "stubborn",
+    "weather", "broken", "self_cancelled", "verbose", "busy", "giving_up", "careful", "costly", "deadly", "mute",
+    "quitting", "stubborn",
 )  # fmt: skip
 RECOVERY = {"deadly": "auto"}
 MOST_ENTRIES = 500

@@ -103,6 +103,12 @@ async def indexed(services: Services, who: Principal = LOCAL) -> int:
     return int(await services.link.call("ZCARD", user_key(who.scope)))
 
 
+def breaks(gateway: LiveGateway) -> list[float]:
+    """Return in how many seconds each stream will be broken, the next one first."""
+    now = asyncio.get_running_loop().time()
+    return sorted(viewer.break_at - now for viewer in gateway.services.hub.viewers)
+
+
 def sse_data(text: str) -> list[dict[str, Any]]:
     """Return the data of every event of a stream."""
     lines = [line for line in text.split("\n") if line.startswith("data: ")]
