@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from gateway.access.principal import LOCAL
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway
+from tests.support.gateway import ASK, LiveGateway, breaks, started
 from tests.support.openai_kit import MESSAGES
 from tests.support.ui_chat import user
 from tests.support.wait import wait_until
@@ -50,6 +51,18 @@ async def test_a_stream_whose_client_cannot_come_back_does_not_rotate(
         response = await reading
         assert response.status_code == 200
         assert "[DONE]" in response.text or "response.completed" in response.text, response.text
+
+
+async def test_what_was_opened_together_neither_breaks_nor_comes_back_together(make_gateway: MakeGateway) -> None:
+    async with make_gateway(rotate_s=1000, retry_ms=1000) as gateway, gateway.client() as client:
+        await started(client)
+        async with AsyncExitStack() as stack:
+            opening = (stack.enter_async_context(client.stream("GET", "/chats/c/messages/m/stream")) for _ in range(40))
+            heads = [await anext(response.aiter_lines()) for response in await asyncio.gather(*opening)]
+            delays = sorted(int(line.removeprefix("retry: ")) for line in heads)
+            assert 1000 <= delays[0] <= delays[4] < 1500 < delays[-5] <= delays[-1] <= 2000
+            told = breaks(gateway)
+            assert 700 < told[0] <= told[4] < 1000 < told[-5] <= told[-1] <= 1250
 
 
 @pytest.mark.parametrize("wire", CANNOT_COME_BACK)
