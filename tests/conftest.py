@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """The server that most tests share. Take `redis_url` unless you mean the server itself."""
+    """The server that most tests share, with whatever they left. Take `redis_url` or `emptied_redis`."""
     server = main_redis()
     yield server
     server.close()
@@ -60,6 +60,14 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis_server.admin() as client:
         client.flushdb()
     return redis_server.url
+
+
+@pytest.fixture(scope="module")
+def emptied_redis(redis_server: RedisServer) -> RedisServer:
+    """The shared server, emptied once for a whole file: for what its tests start once and share."""
+    with redis_server.admin() as client:
+        client.flushdb()
+    return redis_server
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def road(redis_server: RedisServer) -> AsyncIterator[Road]:
-    async with open_road(redis_server.url) as opened:
+async def road(emptied_redis: RedisServer) -> AsyncIterator[Road]:
+    async with open_road(emptied_redis.url) as opened:
         yield opened
 
 

@@ -54,7 +54,7 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
+async def stage(emptied_redis: RedisServer) -> AsyncIterator[Stage]:
     async with ProcessGroup() as group, NodeProgram("ai_sdk.mjs") as node:
         model = await group.model()
         models = [
@@ -63,13 +63,13 @@ async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
             {"name": "reader", "kind": "agent", "agent": "tests.integration.worker_agents:verbose"},
             {"name": "counting", "kind": "agent", "agent": "tests.integration.worker_agents:counting"},
         ]
-        url = redis_server.url
+        url = emptied_redis.url
         worker, *gateways = await asyncio.gather(
             group.worker(url, models, TAILRACE_LEASE_MS=2000),
             group.gateway(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_END_GRACE_S=GRACE_S),
             group.gateway(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_END_GRACE_S=GRACE_S),
         )
-        yield Stage(group, redis_server, models, worker, gateways, node)
+        yield Stage(group, emptied_redis, models, worker, gateways, node)
         assert await node.ask("unhandled") == []
 
 

@@ -46,11 +46,11 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
+async def stage(emptied_redis: RedisServer) -> AsyncIterator[Stage]:
     async with ProcessGroup() as group, NodeProgram("follow.mjs") as node:
         model = await group.model()
         models = [chat_model(model.port, default=True)]
-        url = redis_server.url
+        url = emptied_redis.url
         _, *gateways = await asyncio.gather(
             group.worker(url, models), group.gateway(url, models), group.gateway(url, models)
         )

@@ -20,11 +20,9 @@ pytestmark = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[True, False], ids=["past-asgi", "asgi"])
-async def road(redis_server: RedisServer, request: pytest.FixtureRequest) -> AsyncIterator[Road]:
+async def road(emptied_redis: RedisServer, request: pytest.FixtureRequest) -> AsyncIterator[Road]:
     """The whole road, with live events written past ASGI and through it."""
-    with redis_server.admin() as client:
-        client.flushdb()
-    async with open_road(redis_server.url, TAILRACE_DIRECT_WRITES=request.param) as opened:
+    async with open_road(emptied_redis.url, TAILRACE_DIRECT_WRITES=request.param) as opened:
         yield opened
 
 

@@ -26,11 +26,9 @@ MOST_ENTRIES = 500
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
+async def kit(emptied_redis: RedisServer) -> AsyncIterator[Kit]:
     """Two workers that know the agents."""
-    async with open_kit(redis_server.url.removesuffix("/0") + "/6") as kit:
-        with redis_server.admin() as client:
-            client.flushall()
+    async with open_kit(emptied_redis.url) as kit:
         kit.models = [
             {
                 "name": name,

@@ -31,11 +31,9 @@ PERIODS = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
+async def kit(emptied_redis: RedisServer) -> AsyncIterator[Kit]:
     """One worker for all tests here. The model named `impatient` has short deadlines."""
-    with redis_server.admin() as client:
-        client.flushdb()
-    async with open_kit(redis_server.url) as kit:
+    async with open_kit(emptied_redis.url) as kit:
         impatient = chat_model(kit.model.port, name="impatient", first_token_s=0.5, silence_s=0.5)
         kit.models = [chat_model(kit.model.port), impatient]
         await kit.worker(TAILRACE_LEASE_MS=8000, TAILRACE_MAX_MESSAGE_BYTES=MAX_BYTES, **PERIODS)

@@ -14,7 +14,6 @@ from gateway.access.principal import LOCAL
 from shared.ids import MessageRef
 from tests.integration.worker_kit import Kit, open_kit
 from tests.support.gateway import indexed, live_gateway, settings_for
-from tests.support.redis import RedisServer
 from tests.support.wait import wait_until
 
 SLOTS = 120
@@ -24,11 +23,9 @@ SHORT = "[[rate=0 tokens=3 reasoning=0]] x"
 
 
 @pytest_asyncio.fixture
-async def kit(redis_server: RedisServer) -> AsyncIterator[Kit]:
+async def kit(redis_url: str) -> AsyncIterator[Kit]:
     """A fleet of workers."""
-    async with open_kit(redis_server.url.removesuffix("/0") + "/5") as kit:
-        with redis_server.admin() as client:
-            client.flushall()
+    async with open_kit(redis_url) as kit:
         # A lease as in operation: on a busy machine the shortest one would have a fleet take over from itself.
         fleet = (kit.worker(TAILRACE_LEASE_MS=8000, TAILRACE_WORKER_SLOTS=SLOTS) for _ in range(WORKERS))
         await asyncio.gather(*fleet)

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
+async def gateway(emptied_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
     """A gateway whose worker calls LiteLLM, which calls the scripted model."""
     if not LITELLM.exists():
         skip_or_fail("LiteLLM is not installed; `make third-party` installs it and runs this")
@@ -32,8 +32,8 @@ async def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFa
         model = await group.model()
         proxy = await start_litellm(group, model, folder)
         models = [chat_model(proxy.port, upstream_model="through-litellm", prefill=False)]
-        await group.worker(redis_server.url, models)
-        yield await group.gateway(redis_server.url, models)
+        await group.worker(emptied_redis.url, models)
+        yield await group.gateway(emptied_redis.url, models)
 
 
 async def start_litellm(group: ProcessGroup, model: ServerProcess, folder: Path) -> ServerProcess:

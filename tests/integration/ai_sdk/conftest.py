@@ -21,9 +21,9 @@ _numbers = itertools.count(1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def link(redis_server: RedisServer) -> AsyncIterator[Link]:
-    """A command link of the tests' own. The server is not emptied: every test has its own chat."""
-    link = Link(resolver(redis_server.url), name="test")
+async def link(emptied_redis: RedisServer) -> AsyncIterator[Link]:
+    """A command link of the tests' own. The server is emptied for the file alone: every test has its own chat."""
+    link = Link(resolver(emptied_redis.url), name="test")
     await link.open(wait_s=5)
     yield link
     await link.close()
@@ -35,14 +35,14 @@ def log(link: Link) -> Log:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveGateway]:
-    async with live_gateway(settings_for(redis_server.url, tmp_path_factory.mktemp("a"))) as live:
+async def gateway(emptied_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveGateway]:
+    async with live_gateway(settings_for(emptied_redis.url, tmp_path_factory.mktemp("a"))) as live:
         yield live
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def second(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveGateway]:
-    async with live_gateway(settings_for(redis_server.url, tmp_path_factory.mktemp("b"))) as live:
+async def second(emptied_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveGateway]:
+    async with live_gateway(settings_for(emptied_redis.url, tmp_path_factory.mktemp("b"))) as live:
         yield live
 
 
