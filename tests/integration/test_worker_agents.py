@@ -102,7 +102,7 @@ async def test_a_tool_that_calls_for_the_end_of_the_process_is_its_agents_failur
 async def test_an_output_is_one_entry_of_any_size_that_the_message_has_room_for(kit: Kit) -> None:
     whole = await kit.send("200000", "verbose")
     assert (await kit.ended(whole)).text == "read"
-    beyond = await kit.send("20000000", "verbose")
+    beyond = await kit.send("5000000", "verbose")
     message = await kit.ended(beyond)
     assert message.error is not None
     assert (message.error.code, message.text) == ("output_limit", "")
