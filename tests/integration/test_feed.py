@@ -23,6 +23,7 @@ from shared.log.types import Ending
 from shared.message import Message, ToolPart, encode_message
 from tests.integration.conftest import MakeGateway
 from tests.support.gateway import LiveGateway, running, started
+from tests.support.redis import RedisServer
 from tests.support.sockets import open_socket
 from tests.support.wait import wait_until
 from tests.support.writer import LogWriter
@@ -107,6 +108,18 @@ async def test_an_answer_that_waits_for_a_tools_output_needs_action(
             while (await reader.hear())[1]["type"] != "ended" or len(reader.told) < (2 if needs else 3):
                 pass
             assert reader.told[-1][1].get("needs_action") == needs
+
+
+async def test_what_is_told_while_the_link_to_redis_is_being_mended_comes_once_it_is(
+    make_gateway: MakeGateway, redis_server: RedisServer
+) -> None:
+    # Its own comment lines have a feed read, too.
+    async with make_gateway(heartbeat_s=1000) as gateway, gateway.client() as client, feed(client) as reader:
+        for number in range(3):
+            await started(client, message=str(number), policy="parallel")
+            assert (await reader.hear_type("started"))["message_id"] == str(number)
+            with redis_server.admin() as admin:
+                admin.client_kill_filter(_type="pubsub")
 
 
 async def test_a_reader_resumes_behind_its_cursor_on_another_gateway(make_gateway: MakeGateway, telling: Feed) -> None:
