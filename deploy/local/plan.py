@@ -21,6 +21,7 @@ def make_plan(settings: LaunchSettings, redis_server: str) -> list[list[ChildSpe
         "TAILRACE_REDIS_URL": f"redis://{settings.host}:{redis_port}/0",
         "TAILRACE_UPSTREAMS_FILE": str(_models_file(settings, model_port)),
         "TAILRACE_LOCAL": "1",
+        "TAILRACE_MAX_VIEWERS": "1000",  # by default it would ask for more descriptors than many a machine has to give
         # Who kills the worker on the page waits for its lease: on one machine nothing needs the usual 8 s.
         "TAILRACE_LEASE_MS": "3000",
         "TAILRACE_LOCAL_PIDFILE": str(settings.run_dir / "children.json"),

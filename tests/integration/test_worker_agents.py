@@ -23,6 +23,8 @@ NAMES = (
 )  # fmt: skip
 RECOVERY = {"deadly": "auto"}
 MOST_ENTRIES = 500
+LIMITED = {"TAILRACE_MAX_MESSAGE_ENTRIES": MOST_ENTRIES}
+"""What every worker of this file is told: any may get any message."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -38,7 +40,7 @@ async def kit(emptied_redis: RedisServer) -> AsyncIterator[Kit]:
             }
             for name in NAMES
         ]
-        await asyncio.gather(*(kit.worker(TAILRACE_MAX_MESSAGE_ENTRIES=MOST_ENTRIES) for _ in range(2)))
+        await asyncio.gather(*(kit.worker(**LIMITED) for _ in range(2)))
         yield kit
 
 
@@ -95,7 +97,7 @@ async def test_a_tool_that_calls_for_the_end_of_the_process_is_its_agents_failur
     assert attempts(await kit.events(other)) == [(1, "first", "start")]
     await kit.log.stop(other)
     assert (await kit.ended(other)).state == "aborted"
-    await asyncio.gather(kit.worker(), kit.worker())
+    await asyncio.gather(kit.worker(**LIMITED), kit.worker(**LIMITED))
     assert await asyncio.gather(*(worker.stop() for worker in workers)) == [0, 0]  # they hear their signals as before
 
 
@@ -141,7 +143,7 @@ async def test_a_restarted_agent_sees_what_it_did_before(kit: Kit) -> None:
 
 
 async def test_a_tool_that_kills_its_worker_is_not_run_by_the_next_one(kit: Kit, tmp_path: Path) -> None:
-    await kit.worker()
+    await kit.worker(**LIMITED)
     ledger = tmp_path / "ledger"
     ref = await kit.send(str(ledger), "deadly")
     message = await kit.ended(ref)
@@ -157,7 +159,7 @@ async def test_what_a_killed_attempt_had_reported_is_summed(kit: Kit) -> None:
     ref = await kit.send("x", "costly")
     await kit.wait_text(ref, 5)
     await (await kit.owner(ref)).kill()
-    await kit.worker()
+    await kit.worker(**LIMITED)
     message = await kit.ended(ref)
     assert message.text == "attempt 2 done"
     assert message.usage == ev.Usage(40, 15, 55)
@@ -167,7 +169,7 @@ async def test_a_stopped_message_tells_what_all_attempts_reported(kit: Kit) -> N
     ref = await kit.send("forever", "costly")
     await kit.wait_text(ref, 5)
     await (await kit.owner(ref)).kill()
-    await kit.worker()
+    await kit.worker(**LIMITED)
 
     async def second_speaks() -> bool:  # what the first one said is in the log, too
         return any(isinstance(event, ev.TextDelta) and "attempt 2" in event.delta for event in await kit.events(ref))
@@ -182,7 +184,7 @@ async def test_a_killed_attempt_that_had_reported_nothing_makes_the_sum_incomple
     ref = await kit.send("x", "mute")
     await kit.wait_text(ref, 5)
     await (await kit.owner(ref)).kill()
-    await kit.worker()
+    await kit.worker(**LIMITED)
     message = await kit.ended(ref)
     assert message.usage == ev.Usage(20, 5, 25, incomplete=True)
 
@@ -191,7 +193,7 @@ async def test_an_agent_that_cannot_be_cancelled_does_not_keep_its_worker_from_l
     ref = await kit.send("x", "stubborn")
     await kit.wait_text(ref, 5)
     leaving = await kit.owner(ref)
-    await kit.worker()
+    await kit.worker(**LIMITED)
     leaving.signal(signal.SIGTERM)
 
     async def draining() -> bool:
