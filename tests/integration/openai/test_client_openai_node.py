@@ -83,7 +83,7 @@ async def test_tools_on_both_wires(road: ClientRoad, node: NodeProgram) -> None:
 
 
 async def test_a_background_response_survives_a_reset_every_few_events(road: ClientRoad, node: NodeProgram) -> None:
-    prompt = "Canals [[tokens=200 rate=120 reasoning=8 key=node-flagship]]"  # enough for all cuts if some come together
+    prompt = "Canals [[tokens=200 rate=120 reasoning=8 key=node-flagship]]"
     road.proxy.plan(cut(5, match=b"POST /v1/responses"), *(cut(4 + n % 9, match=b"starting_after") for n in range(12)))
     got = await node.ask("background", url=road.proxy.url, body=given(prompt))
     assert got["error"] is None

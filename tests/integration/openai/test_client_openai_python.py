@@ -249,7 +249,7 @@ async def test_tools_in_responses_are_called_and_answered_by_a_chain(road: Clien
 
 async def test_a_background_response_survives_a_reset_every_few_events(road: ClientRoad) -> None:
     """The flagship: each resume is on the other gateway, and the events are those of one uninterrupted reader."""
-    prompt = "Canals [[tokens=90 rate=120 reasoning=8 key=flagship]]"
+    prompt = "Canals [[tokens=200 rate=120 reasoning=8 key=flagship]]"
     road.proxy.plan(cut(5, match=b"POST /v1/responses"), *(cut(4 + n % 9, match=b"starting_after") for n in range(12)))
     async with road.sdk() as client:
         got = await Collector(
