@@ -106,7 +106,9 @@ async def test_our_client_takes_a_new_ticket_when_its_sockets_credential_ends(li
         await writer.claim()
         await writer.append(TEXT_START)
         path = "/chats/c/messages/m/stream"
-        keys = [token(BRIEF_S), token(60)]
+        with pytest.raises(Failed, match="Refused not_authenticated"):
+            await node.ask("withTickets", origin=live.url, url=path, keys=[token(-5)])
+        keys = [token(BRIEF_S), token(60)]  # only now that the client runs: the first is good for seconds
         reading = asyncio.create_task(node.ask("withTickets", origin=live.url, url=path, keys=keys))
         await wait_until(lambda: live.services.hub.viewers, what="nobody watches")
         await wait_until(lambda: reading.done() or not live.services.hub.viewers, what="the socket stayed open")
@@ -116,5 +118,3 @@ async def test_our_client_takes_a_new_ticket_when_its_sockets_credential_ends(li
         ids = [line[4:] for line in (await client.get(path)).text.split("\n") if line.startswith("id: ")]
         assert got["ids"] == ids
         assert got["states"].count("reconnecting") >= 1
-        with pytest.raises(Failed, match="Refused not_authenticated"):
-            await node.ask("withTickets", origin=live.url, url=path, keys=[token(-5)])
