@@ -48,6 +48,9 @@ async def test_every_wire_keeps_the_bound(make_gateway: MakeGateway) -> None:
             # What is answered at once needs no room.
             background = await client.post("/v1/responses", json={"input": "x", "background": True})
             assert background.status_code == 200
+            one = f"/v1/responses/{background.json()['id']}"
+            assert (await client.get(one)).status_code == 200
+            assert (await client.get(f"{one}?stream=true")).status_code == 503
             assert (await client.post("/chats/d/messages", json=ASK)).status_code == 202
 
 
