@@ -1,8 +1,9 @@
-"""The forgetter's end: it comes in whatever moment `close` is called, and `close` does not wait for ever."""
+"""What is forgotten, and the forgetter's end: it comes whenever `close` is called, which does not wait for ever."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -11,8 +12,11 @@ from gateway import forgetting
 from gateway.forgetting import Forgetter
 from shared.feed import Feed
 from shared.ids import MessageRef
+from shared.link import Link
 from shared.log.log import Log
 from tests.support.deaf import Deaf
+from tests.support.log import created, ending, seen, started
+from tests.support.wait import wait_until
 
 
 class Asked:
@@ -51,6 +55,27 @@ async def test_one_more_to_forget_just_before_the_end_does_not_put_it_off(ref: M
     done, _ = await asyncio.wait({asyncio.create_task(end())}, timeout=forgetting.CLOSE_WITHIN_S / 2)
     assert done, f"still forgetting, closed {turns} turns of the loop later"
     assert log.refs == [ref, ref]  # before their time
+
+
+async def test_what_is_not_over_when_its_time_comes_is_left_to_its_retention(
+    log: Log, link: Link, ref: MessageRef
+) -> None:
+    """Its client left before the end; somebody may still have the answer by its key."""
+    running, over = (replace(ref, message_id=name) for name in ("running", "over"))
+    await started(log, running)
+    await created(log, over, policy="parallel")
+    await log.force(await seen(log, over), ending("aborted"))
+    ours = Forgetter(log, Feed(link, keep_s=60), grace_s=0)
+    ours.open()
+    for each in (running, over):
+        ours.later(each)
+
+    async def forgotten() -> bool:
+        return (await seen(log, over)).state == "deleted"
+
+    await wait_until(forgotten)
+    await ours.close()
+    assert (await seen(log, running)).state == "running"
 
 
 async def test_the_end_is_not_waited_for_for_ever(ref: MessageRef, monkeypatch: pytest.MonkeyPatch) -> None:
