@@ -13,6 +13,7 @@ from shared.fold import fold
 from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.log import Log
+from shared.log.types import Retention
 from shared.message import Message
 from shared.models import Models, ModelSpec
 from tests.support.log import append, claim, created, run_out, seen, started
@@ -48,6 +49,36 @@ async def test_what_earlier_attempts_wrote_is_folded_once_and_only_for_who_asks(
     assert prior is not None
     assert prior is generation.context.prior
     assert folds == [prior]
+    await upstreams.close()
+
+
+class Overtaken(Log):
+    """A log to which another worker comes between our reading it and our claim, once; it hands over at once."""
+
+    come = False
+
+    async def claim(self, ref: MessageRef, **how: Any) -> Any:
+        if not self.come:
+            self.come = True
+            other = await claim(self, ref, seen=1)
+            await append(self, other, other.marker_seq + 1, "and more")
+            await self.release(other)
+        return await super().claim(ref, **how)
+
+
+async def test_who_was_overtaken_by_a_worker_that_left_again_plans_anew(link: Link, ref: MessageRef) -> None:
+    """Its attempt was refunded, so nothing but the marker's place tells of it."""
+    log = Overtaken(link, Retention())
+    log.come = True
+    own = await started(log, ref)
+    await append(log, own, 3, "so far")
+    await run_out(link, ref)
+    log.come = False
+    settings = WorkerSettings()
+    upstreams = Upstreams(Models([AGENT]), settings, {})
+    generation = await Intake(log, Dispatcher(link), upstreams, settings, Metrics(), "tr:worker:w", set()).take(ref)
+    assert generation is not None
+    assert generation.writer.ledger.entries() == await log.read_all(ref)
     await upstreams.close()
 
 
