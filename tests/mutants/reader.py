@@ -151,7 +151,7 @@ READER = (
         "an append that did not go well is not sent again by the task", "worker/sender.py",
         "        if not went_well:\n            return self._wake_task()\n",
         "        if not went_well:\n            return\n",
-        (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
+        (_WRITER + "a_lost_log_is_written_again_under_its_own_ids",),
     ),
     Mutant(
         "a heartbeat is not asked of the task", "worker/sender.py",
