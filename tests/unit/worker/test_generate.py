@@ -152,6 +152,7 @@ async def test_a_tool_that_an_agent_runs_may_be_silent(
 
     await wait_until(called)
     attempt.tick(asyncio.get_running_loop().time() + 5)
+    await pass_turns()
     if outcome == "done":
         done.set()
     await asyncio.wait_for(running, 5)
@@ -178,6 +179,35 @@ async def test_a_call_that_could_not_be_read_is_no_running_tool(log: Log, link: 
     last = (await log.read_all(ref))[-1].event
     assert isinstance(last, ev.End)
     assert last.error == failure("upstream_timeout")
+
+
+async def test_a_log_that_takes_nothing_more_is_no_silence_of_the_model(log: Log, link: Link, ref: MessageRef) -> None:
+    done = asyncio.Event()
+
+    async def upstream(request: GenerationRequest, context: AgentContext) -> AsyncGenerator[ev.Event, None]:
+        yield ev.TextDelta("", "word")
+        await done.wait()
+
+    attempt = await generation(log, link, ref, upstream, deadlines=Deadlines(first_token_s=1, silence_s=1, total_s=60))
+    running = asyncio.create_task(attempt.run())
+
+    async def written() -> bool:
+        return len(await log.read_all(ref)) > 2
+
+    await wait_until(written)
+    attempt.writer.put(ev.Data("large", "x" * 300_000))
+    assert attempt.writer.full
+    attempt.tick(asyncio.get_running_loop().time() + 5)
+    await pass_turns()
+    done.set()
+    await asyncio.wait_for(running, 5)
+    assert (await seen(log, ref)).state == "done"
+
+
+async def pass_turns() -> None:
+    """Let the loop turn so often that an interrupt is acted on, if there was one."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def test_the_log_says_why_a_model_could_not_be_reached(
