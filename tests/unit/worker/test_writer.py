@@ -106,6 +106,20 @@ async def test_a_lost_log_is_written_again_under_its_own_ids(log: Log, link: Lin
     assert (await seen(log, ref)).user == "ann"
 
 
+async def test_a_log_that_is_lost_again_at_once_is_left_alone(log: Log, link: Link, ref: MessageRef) -> None:
+    """There is a reason, and each restore is the whole log: a worker must not do nothing else."""
+    async with pen(log, ref) as p:
+        p.say("a ")
+        await p.logged("a ")
+        await lose_everything(link)
+        p.say("b ")
+        await p.logged("a b ")
+        await lose_everything(link)
+        p.say("c")
+        await wait_until(lambda: p.signals == ["fenced"])
+        assert await log.meta(ref) is None
+
+
 async def test_a_lost_stream_under_a_kept_record_is_written_again(log: Log, link: Link, ref: MessageRef) -> None:
     async with pen(log, ref) as p:
         p.say("one ")
@@ -356,15 +370,23 @@ async def test_what_comes_while_the_message_is_ended_or_handed_back_is_left_out(
         await end_tasks(p.task)
         ending = asyncio.create_task(p.writer.finish("done", ev.End("done", 1)) if ends else released(p.writer))
         await asyncio.sleep(0)  # it has begun
-        while not ending.done():
-            with pytest.raises(NotOurs):
-                p.say("late")
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not ending.done():
+                refused(p)
+                await asyncio.sleep(0)
         await ending
-        with pytest.raises(NotOurs):
-            p.say("late")
+        refused(p)
         assert not p.writer.ledger.goes_beyond(p.writer.ledger.last_seq)
     assert await said(log, ref) == "before"
+    assert not any(isinstance(entry.event, ev.Data) for entry in await log.read_all(ref))
+
+
+def refused(p: Pen) -> None:
+    """Assert that nothing more is taken, be it text or another event."""
+    with pytest.raises(NotOurs):
+        p.say("late")
+    with pytest.raises(NotOurs):
+        p.writer.put(ev.Data("late", 1))
 
 
 async def released(writer: Writer) -> str:
