@@ -93,6 +93,24 @@ async def _is_empty(dispatcher: Dispatcher) -> bool:
     return await dispatcher.depth() == 0
 
 
+async def test_a_job_that_found_no_free_slot_is_anybodys_again(redis_url: str, link: Link) -> None:
+    dispatcher, taker = Dispatcher(link), _Taker()
+    asked = asyncio.Event()
+
+    def refuse() -> bool:
+        asked.set()
+        return False
+
+    taker.reserve = refuse  # type: ignore[method-assign]  # the slot was taken since the poll asked how many are free
+    await dispatcher.dispatch(MessageRef("acme", "chat", "message"))
+    queue = Queue(redis_url, cast(Intake, taker), cast(Supervisor, taker), dispatcher, poll_s=60)
+    polling = asyncio.create_task(queue.run())
+    await asyncio.wait_for(asked.wait(), 10)
+    await end_tasks(polling)
+    assert taker.taken == []
+    assert len(await dispatcher.pick(QUEUE_NAME, 1, 1000)) == 1
+
+
 async def test_a_job_that_cannot_be_run_leaves_the_queue(redis_url: str, link: Link) -> None:
     dispatcher, taker = Dispatcher(link), _Taker()
     await dispatcher.dispatch(MessageRef("acme", "chat", "message"))
