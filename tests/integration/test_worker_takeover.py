@@ -268,12 +268,17 @@ async def test_an_answer_that_was_begun_does_not_wait_behind_a_queue_of_new_ones
 
 
 async def test_a_frozen_worker_that_wakes_writes_nothing_and_closes_its_upstream(kit: Kit) -> None:
-    await asyncio.gather(*(kit.worker() for _ in range(2)))
+    zombie, other = await asyncio.gather(kit.worker(), kit.worker())
+    other.freeze()  # so that the first gets both
     ref = await kit.send("[[rate=60 endless=1 reasoning=0 markdown=0]] the mill")
-    await kit.wait_text(ref, 100)
-    zombie = await kit.owner(ref)
+    slow = SLOW.replace("tokens=160", "tokens=300")
+    run = await kit.send(slow, "background")
+    for each in (ref, run):
+        await kit.wait_text(each, 100)
     zombie.freeze()
-    await kit.wait_attempts(ref, 2)
+    other.thaw()
+    for each in (ref, run):
+        await kit.wait_attempts(each, 2)
     zombie.thaw()
 
     async def first_call_closed() -> bool:
@@ -285,9 +290,13 @@ async def test_a_frozen_worker_that_wakes_writes_nothing_and_closes_its_upstream
     assert message.text == full_text(messages("[[tokens=20000 reasoning=0 markdown=0]] the mill"))[: len(message.text)]
 
     async def given_up() -> bool:
-        return await kit.metric(zombie, "tailrace_generations_total", outcome="fenced") == 1
+        return await kit.metric(zombie, "tailrace_generations_total", outcome="fenced") == 2
 
-    await wait_until(given_up, what="the zombie's attempt over")
+    await wait_until(given_up, what="the zombie's attempts over")
+    # What went on upstream without it is the other's: it cancels nothing.
+    message = await kit.ended(run)
+    assert (message.state, message.text) == ("done", full_text(messages(slow)))
+    assert [call["api"] for call in await kit.calls(run)] == ["responses", "responses.retrieve"]
 
 
 async def test_crashes_at_every_named_point_leave_one_end_and_one_whole_answer(kit: Kit) -> None:
