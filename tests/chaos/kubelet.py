@@ -2,7 +2,8 @@
 
 Readiness is polled per pod (one failure takes it out); at a pod's deletion its endpoint's removal, which takes
 `propagation_s` to reach the balancer, and its preStop delay begin together; then SIGTERM; SIGKILL when the grace
-period, which counts from the deletion, is over; maxSurge 1, maxUnavailable 0.
+period, which counts from the deletion, is over; maxSurge 1, maxUnavailable 0. Its sleeps are those times: they are what
+is simulated, nothing is waited for by them.
 """
 
 from __future__ import annotations
@@ -96,7 +97,6 @@ class Kubelet:
         if member.name in self._leaving:
             return
         if status == 200 and member.name not in self._endpoints:
-            await asyncio.sleep(0)
             self._endpoints[member.name] = member.port
         elif status != 200 and member.name in self._endpoints:
             self._spawn(self._remove_endpoint(member))

@@ -21,7 +21,7 @@ from gateway.connection import MOST_AHEAD, GuardedProtocol
 from shared.errors import TailraceError
 from shared.log.log import Log
 from tests.integration.conftest import MakeGateway
-from tests.support.gateway import ASK, LiveGateway, raw_exchange, running, started, unread
+from tests.support.gateway import ASK, LiveGateway, code_of, raw_exchange, running, started, unread
 from tests.support.wait import wait_until
 
 START = "/chats/c/messages"
@@ -32,13 +32,6 @@ def only_connection(gateway: LiveGateway) -> GuardedProtocol:
     (connection,) = gateway.server.server_state.connections
     assert isinstance(connection, GuardedProtocol)
     return connection
-
-
-def code(response: httpx.Response) -> str:
-    body = response.json()
-    assert list(body) == ["error"]
-    assert body["error"]["message"]
-    return str(body["error"]["code"])
 
 
 # -- bodies
@@ -53,7 +46,7 @@ async def test_json_is_read_whatever_it_is_called(client: httpx.AsyncClient, kin
 async def test_compressed_bodies_are_refused_unread(client: httpx.AsyncClient, encoding: str) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     response = await client.post(START, content=bomb, headers={"content-encoding": encoding})
-    assert (response.status_code, code(response)) == (415, "unsupported_media_type")
+    assert (response.status_code, code_of(response)) == (415, "unsupported_media_type")
 
 
 async def test_a_body_is_bounded_with_and_without_a_length(make_gateway: MakeGateway) -> None:
@@ -67,7 +60,7 @@ async def test_a_body_is_bounded_with_and_without_a_length(make_gateway: MakeGat
 
         for content in (JSON + b" " * 2000, chunks()):
             response = await client.post(START, content=content)
-            assert (response.status_code, code(response)) == (413, "request_too_large")
+            assert (response.status_code, code_of(response)) == (413, "request_too_large")
         assert (await client.post(START, content=JSON + b" " * (2000 - len(JSON)))).status_code == 202
         lying = f"POST {START} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {10**30}\r\n\r\n".encode()
         assert (await raw_exchange(gateway.url, lying)).split(b" ")[1] in (b"400", b"413")
@@ -86,7 +79,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(make_gateway: MakeGateway
 )
 async def test_broken_bodies_are_the_callers_fault(client: httpx.AsyncClient, content: bytes) -> None:
     response = await client.post(START, content=content)
-    assert (response.status_code, code(response)) == (400, "invalid_request")
+    assert (response.status_code, code_of(response)) == (400, "invalid_request")
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_request_hurts_nobody(gateway: LiveGateway) -> None:
@@ -260,7 +253,7 @@ async def test_unknown_paths_and_methods_answer_in_the_same_shape(
     response = await client.request(method, path)
     assert response.status_code == status
     if name:
-        assert code(response) == name
+        assert code_of(response) == name
     assert ("allow" in response.headers) == (status == 405)
 
 

@@ -212,6 +212,7 @@ async def test_an_answer_whose_worker_dies_as_it_claims_it_is_taken_over_in_time
 
 async def test_a_worker_that_is_told_to_leave_while_it_imports_its_agents_leaves(kit: Kit, tmp_path: Path) -> None:
     """The system ends it too, but not where it is process 1; there it would start, and be killed in mid-answer."""
+    # It imports for longer than the test waits, so only the signal can end it.
     (tmp_path / "heavy_agent.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     kit.models = [{"name": "heavy", "kind": "agent", "agent": "heavy_agent:agent"}]
     worker = await kit.worker(wait=False, PYTHONPATH=tmp_path)

@@ -102,7 +102,7 @@ async def quitting(request: GenerationRequest, context: AgentContext) -> AsyncGe
     """Run two tools at a time that are programs, and call for the end of the process."""
 
     async def tool() -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # both are under way
         raise SystemExit(2)
 
     yield ev.TextDelta("", "so far")

@@ -9,6 +9,7 @@ _AT_ONCE = "tests/unit/gateway/test_healing_at_once.py::test_"
 _CHANNEL = "tests/unit/gateway/test_channel.py::test_"
 _TURNS = "tests/unit/gateway/test_turns.py::test_"
 _WRITER = "tests/unit/worker/test_writer.py::test_"
+_LOSSES = "tests/unit/worker/test_writer_losses.py::test_"
 _CHECKPOINTS = "tests/unit/worker/test_checkpoints.py::test_"
 _SO_FAR = "tests/contract/test_so_far.py::test_"
 _ATTEMPT = "tests/unit/worker/test_attempt.py::test_"
@@ -135,23 +136,23 @@ READER = (
     Mutant(
         "mend 4: the worker restores after its lease", "worker/sender.py",
         "left <= 0 or ", "",
-        (_WRITER + "after_the_lease_nothing_is_restored",),
+        (_LOSSES + "after_the_lease_nothing_is_restored",),
     ),
     Mutant(
         "mend 4: the worker takes a lost claim for a takeover", "worker/sender.py",
         "if claim_lost or reply.status in", "if reply.status in",
-        (_WRITER + "a_lost_claim_is_restored_while_the_lease_lasts",),
+        (_LOSSES + "a_lost_claim_is_restored_while_the_lease_lasts",),
     ),
     Mutant(
         "the worker does not write a lost tail again", "worker/sender.py",
         'reply.status == "gap" and reply.seq >= self.ledger.marker_seq', 'reply.status == "gap" and False',
-        (_WRITER + "a_lost_tail_is_written_again_byte_for_byte",),
+        (_LOSSES + "a_lost_tail_is_written_again_byte_for_byte",),
     ),
     Mutant(
         "an append that did not go well is not sent again by the task", "worker/sender.py",
         "        if not went_well:\n            return self._wake_task()\n",
         "        if not went_well:\n            return\n",
-        (_WRITER + "a_lost_log_is_written_again_under_its_own_ids",),
+        (_LOSSES + "a_lost_log_is_written_again_under_its_own_ids",),
     ),
     Mutant(
         "a heartbeat is not asked of the task", "worker/sender.py",
@@ -187,7 +188,7 @@ READER = (
     Mutant(
         "mend 4: a restore is tried beyond the lease", "worker/sender.py",
         "            deadline_s=left,\n", "",
-        (_WRITER + "no_restore_is_tried_beyond_the_lease",),
+        (_LOSSES + "no_restore_is_tried_beyond_the_lease",),
     ),
     Mutant(
         "mend 11: an owner makes no appointments with the reapers", "worker/supervisor.py",

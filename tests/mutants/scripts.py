@@ -51,7 +51,7 @@ SCRIPTS = (
     Mutant(
         "who has not looked there may EXTEND", "worker/sender.py",
         "return self._known_to is not None and self._known_to is self._store.standing(self._own.ref)", "return True",
-        ("tests/unit/worker/test_writer.py::test_nothing_is_extended_on_another_connection_before_an_append_has_looked",),
+        ("tests/unit/worker/test_writer_losses.py::test_nothing_is_extended_on_another_connection_before_an_append_has_looked",),
     ),
     Mutant(
         "tokens are EXTENDed although that is off", "worker/sender.py", " or not self._limits.extends:", ":",

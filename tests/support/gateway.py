@@ -98,6 +98,14 @@ async def running(client: httpx.AsyncClient, log: Log, chat: str = "c", message:
     return writer
 
 
+def code_of(response: httpx.Response) -> str:
+    """Return the code of the native API's error, which is all that there is, and has a text."""
+    body = response.json()
+    assert list(body) == ["error"]
+    assert body["error"]["message"]
+    return str(body["error"]["code"])
+
+
 async def indexed(services: Services, who: Principal = LOCAL) -> int:
     """Return how many messages the user's index names, those that are over included."""
     return int(await services.link.call("ZCARD", user_key(who.scope)))

@@ -24,3 +24,9 @@ async def wait_until(condition: Callable[[], Any], deadline_s: float = 10.0, wha
         if loop.time() > end:
             raise TimeoutError(f"{what or 'the condition does not hold'} (after {deadline_s:g} s; last: {said!r})")
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def pass_turns(count: int) -> None:
+    """Let the loop turn so often: for what is due in the next turns or not at all, so that nothing tells of it."""
+    for _ in range(count):
+        await asyncio.sleep(0)

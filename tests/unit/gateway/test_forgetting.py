@@ -16,7 +16,7 @@ from shared.link import Link
 from shared.log.log import Log
 from tests.support.deaf import Deaf
 from tests.support.log import created, ending, seen, started
-from tests.support.wait import wait_until
+from tests.support.wait import pass_turns, wait_until
 
 
 class Asked:
@@ -31,12 +31,6 @@ class Asked:
 
 def forgetter(log: Asked, *, grace_s: float) -> Forgetter:
     return Forgetter(cast(Log, log), cast(Feed, None), grace_s=grace_s)
-
-
-async def pass_turns(count: int) -> None:
-    """Let the loop turn so often."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("turns", range(4))

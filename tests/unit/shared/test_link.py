@@ -355,7 +355,7 @@ async def test_a_cancelled_close_stays_cancelled(redis_url: str) -> None:
     link = Link(resolver(redis_url), name="closing")
     await link.open(wait_s=5)
     closing = asyncio.create_task(link.close())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has begun
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing

@@ -27,7 +27,7 @@ from shared.message import decode_message
 from shared.models import ModelSpec
 from tests.support.log import claim, created, marker, seen
 from tests.support.ports import free_port
-from tests.support.wait import wait_until
+from tests.support.wait import pass_turns, wait_until
 from worker.generate import Cause, Deadlines, Generation, Parts
 from worker.lease import Lease
 from worker.ledger import Ledger
@@ -59,6 +59,15 @@ class Model:
                 yield ev.TextDelta("", await self.words.get())
         finally:
             self.closed = True
+
+
+async def logged(log: Log, ref: MessageRef, kind: type[ev.Event]) -> None:
+    """Wait until the log has an event of this kind."""
+
+    async def stands() -> bool:
+        return any(isinstance(entry.event, kind) for entry in await log.read_all(ref))
+
+    await wait_until(stands)
 
 
 async def generation(
@@ -147,12 +156,9 @@ async def test_a_tool_that_an_agent_runs_may_be_silent(
     attempt = await generation(log, link, ref, upstream, spec, Deadlines(first_token_s=1, silence_s=1, total_s=60))
     running = asyncio.create_task(attempt.run())
 
-    async def called() -> bool:
-        return any(isinstance(entry.event, ev.ToolInputAvailable) for entry in await log.read_all(ref))
-
-    await wait_until(called)
+    await logged(log, ref, ev.ToolInputAvailable)
     attempt.tick(asyncio.get_running_loop().time() + 5)
-    await pass_turns()
+    await pass_turns(10)  # an interrupt would be acted on
     if outcome == "done":
         done.set()
     await asyncio.wait_for(running, 5)
@@ -170,10 +176,7 @@ async def test_a_call_that_could_not_be_read_is_no_running_tool(log: Log, link: 
     attempt = await generation(log, link, ref, agent, spec, Deadlines(first_token_s=1, silence_s=1, total_s=60))
     running = asyncio.create_task(attempt.run())
 
-    async def called() -> bool:
-        return any(isinstance(entry.event, ev.ToolInputError) for entry in await log.read_all(ref))
-
-    await wait_until(called)
+    await logged(log, ref, ev.ToolInputError)
     attempt.tick(asyncio.get_running_loop().time() + 5)
     await asyncio.wait_for(running, 5)
     last = (await log.read_all(ref))[-1].event
@@ -198,16 +201,10 @@ async def test_a_log_that_takes_nothing_more_is_no_silence_of_the_model(log: Log
     attempt.writer.put(ev.Data("large", "x" * 300_000))
     assert attempt.writer.full
     attempt.tick(asyncio.get_running_loop().time() + 5)
-    await pass_turns()
+    await pass_turns(10)  # an interrupt would be acted on
     done.set()
     await asyncio.wait_for(running, 5)
     assert (await seen(log, ref)).state == "done"
-
-
-async def pass_turns() -> None:
-    """Let the loop turn so often that an interrupt is acted on, if there was one."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_the_log_says_why_a_model_could_not_be_reached(

@@ -1,10 +1,8 @@
-"""The writer against a real Redis: batches, gaps, a lost log, a lost claim, a new owner, a full Redis."""
+"""The writer against a real Redis: batches, heartbeats, stops, ends, a full Redis. (Losses are tested beside.)"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,16 +13,14 @@ from shared.ids import MessageRef
 from shared.link import Link
 from shared.log.keys import log_keys
 from shared.log.log import Log
-from shared.log.types import Ownership, Retention
+from shared.log.types import Retention
 from shared.message import decode_message
 from shared.redis import resolver
 from shared.tasks import end_tasks
 from tests.support.fault_proxy import FaultProxy
-from tests.support.log import Failover, claim, created, lose_everything, marker, payloads, run_out, seen
-from tests.support.redis import RedisServer
+from tests.support.log import seen
 from tests.support.wait import wait_until
 from tests.unit.worker.pen import Pen, pen, said
-from worker.ledger import Ledger
 from worker.sender import NotOurs
 from worker.writer import Writer
 
@@ -61,92 +57,6 @@ async def test_a_full_writer_makes_its_caller_wait_until_there_is_room(log: Log,
         assert not p.writer.full
 
 
-async def test_a_lost_tail_is_written_again_byte_for_byte(log: Log, link: Link, ref: MessageRef) -> None:
-    failover = Failover(link)
-    async with pen(log, ref) as p:
-        p.say("kept ")
-        await p.logged("kept ")
-        await failover.replicate()
-        for word in ("lost ", "too "):
-            p.say(word)
-            await p.logged("kept lost " if word == "lost " else "kept lost too ")
-        before = await payloads(log, ref)
-        await failover.fail_over()
-        assert await said(log, ref) == "kept "
-        p.say("new")
-        await p.logged("kept lost too new")
-        assert (await payloads(log, ref))[: len(before)] == before
-        assert p.metrics.registry.get_sample_value("tailrace_gap_repairs_total") == 1
-        assert await p.finish() == "done"
-
-
-async def test_a_tail_lost_before_the_end_is_written_with_the_end(log: Log, link: Link, ref: MessageRef) -> None:
-    failover = Failover(link)
-    async with pen(log, ref) as p:
-        await failover.replicate()
-        p.say("all of it")
-        await p.logged("all of it")
-        await failover.fail_over()
-        assert await p.finish() == "done"
-    events = [entry.event for entry in await log.read_all(ref)]
-    assert isinstance(events[-1], ev.End)
-    assert fold(events).text == "all of it"
-
-
-async def test_a_lost_log_is_written_again_under_its_own_ids(log: Log, link: Link, ref: MessageRef) -> None:
-    async with pen(log, ref) as p:
-        p.say("one ")
-        await p.logged("one ")
-        before = await log.read_all(ref)
-        await lose_everything(link)
-        p.say("two")
-        await p.logged("one two")
-        assert (await log.read_all(ref))[: len(before)] == before
-        assert await p.finish() == "done"
-    assert (await seen(log, ref)).user == "ann"
-
-
-async def test_a_log_that_is_lost_again_at_once_is_left_alone(log: Log, link: Link, ref: MessageRef) -> None:
-    """There is a reason, and each restore is the whole log: a worker must not do nothing else."""
-    async with pen(log, ref) as p:
-        p.say("a ")
-        await p.logged("a ")
-        await lose_everything(link)
-        p.say("b ")
-        await p.logged("a b ")
-        await lose_everything(link)
-        p.say("c")
-        await wait_until(lambda: p.signals == ["fenced"])
-        assert await log.meta(ref) is None
-
-
-async def test_a_lost_stream_under_a_kept_record_is_written_again(log: Log, link: Link, ref: MessageRef) -> None:
-    async with pen(log, ref) as p:
-        p.say("one ")
-        await p.logged("one ")
-        await link.call("DEL", log_keys(ref).stream)
-        p.say("two")
-        await p.logged("one two")
-
-
-async def test_a_lost_claim_is_restored_while_the_lease_lasts(log: Log, link: Link, ref: MessageRef) -> None:
-    failover = Failover(link)
-    await created(log, ref)
-    await failover.replicate()
-    entries = await log.read_all(ref)
-    own = await claim(log, ref)
-    ledger = Ledger(entries, own.epoch, marker(1), max_entry=65_536, max_bytes=10_000_000, max_entries=100_000)
-    p = Pen(log, own, ledger, await log.backup(ref), 60_000)
-    p.writer.put(ev.TextStart("t"))
-    p.say("one ")
-    await p.logged("one ")
-    await failover.fail_over()
-    assert (await seen(log, ref)).state == "queued"
-    p.say("two")
-    await p.logged("one two")
-    assert await p.finish() == "done"
-
-
 async def test_without_direct_appends_every_token_is_a_scripts_and_the_record_knows_the_last(
     log: Log, link: Link, ref: MessageRef
 ) -> None:
@@ -157,91 +67,6 @@ async def test_without_direct_appends_every_token_is_a_scripts_and_the_record_kn
             await p.logged(text)
             last = (await log.read_all(ref))[-1].cursor.seq
             assert await link.call("HGET", log_keys(ref).meta, "seq") == b"%d" % last
-
-
-async def test_nothing_is_extended_on_another_connection_before_an_append_has_looked(
-    log: Log, link: Link, ref: MessageRef
-) -> None:
-    """A failover forks the log, and the fork's owner has a lower epoch: ids alone would let two branches mix."""
-    failover = Failover(link)
-    await created(log, ref)
-    await failover.replicate()
-    await link.call("HSET", log_keys(ref).meta, "ep", (await seen(log, ref)).epoch + 10**10)
-    before = await log.read_all(ref)
-    own = await claim(log, ref)
-    ledger = Ledger(before, own.epoch, marker(1), max_entry=65_536, max_bytes=10_000_000, max_entries=100_000)
-    p = Pen(log, own, ledger, await log.backup(ref), 60_000)
-    p.writer.put(ev.TextStart("t"))
-    for text in ("one ", "one two "):
-        p.say(text[-4:])
-        await p.logged(text)
-    await failover.promote()
-    assert (await claim(log, ref)).epoch < own.epoch
-    await failover.break_connections()
-    p.say("three")
-    await p.logged("one two three")
-    entries = await log.read_all(ref)
-    assert [entry.cursor.seq for entry in entries] == list(range(1, len(entries) + 1))
-    assert {entry.cursor.epoch for entry in entries[1:]} == {own.epoch}, "its own branch, written back whole"
-    assert await p.finish() == "done"
-
-
-async def test_after_the_lease_nothing_is_restored(log: Log, link: Link, ref: MessageRef) -> None:
-    async with pen(log, ref, lease_ms=2_000) as p:
-        p.say("one")
-        await p.logged("one")
-        await wait_until(lambda: p.writer.lease.left_s(asyncio.get_running_loop().time()) < 0)
-        await lose_everything(link)
-        p.say("two")
-        await wait_until(lambda: p.signals)
-        assert p.signals == ["fenced"]
-        with pytest.raises(NotOurs):
-            await p.finish()
-    assert await log.meta(ref) is None
-
-
-class FrozenBeforeRestore(Log):
-    """Its Redis stops answering just before the lost log is to be written again."""
-
-    redis: RedisServer
-
-    async def restore(self, own: Ownership, *args: Any, **options: Any) -> Any:
-        await asyncio.to_thread(self.redis.pause)
-        return await super().restore(own, *args, **options)
-
-
-async def test_no_restore_is_tried_beyond_the_lease(start_redis: Callable[..., RedisServer], ref: MessageRef) -> None:
-    redis = start_redis()
-    link = Link(resolver(redis.url), name="test")
-    await link.open(wait_s=5)
-    log = FrozenBeforeRestore(link, Retention(), deadline_s=60)
-    log.redis = redis
-    try:
-        async with pen(log, ref, lease_ms=2000) as p:
-            p.say("one ")
-            await p.logged("one ")
-            await lose_everything(link)
-            p.say("two")
-            await wait_until(lambda: p.signals, deadline_s=4.0)
-            assert p.signals == ["cut_off"]
-    finally:
-        await asyncio.to_thread(redis.resume)
-        await link.close()
-
-
-async def test_a_writer_whose_message_was_taken_over_writes_nothing_more(log: Log, link: Link, ref: MessageRef) -> None:
-    async with pen(log, ref) as p:
-        p.say("mine")
-        await p.logged("mine")
-        await run_out(link, ref)
-        await claim(log, ref, seen=1)
-        p.say(" and more")
-        await wait_until(lambda: p.signals)
-        assert p.signals == ["fenced"]
-        with pytest.raises(NotOurs):
-            await p.finish()
-        assert await said(log, ref) == "mine"
-    assert (await seen(log, ref)).state == "running"
 
 
 async def test_a_stop_comes_with_the_reply_to_a_heartbeat(log: Log, ref: MessageRef) -> None:
