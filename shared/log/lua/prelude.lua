@@ -1,12 +1,14 @@
--- Prepended to every script of the log. KEYS[1..6] are the same everywhere but in CHECKPOINT, as far as a script gets them:
+-- Prepended to every script of the log. KEYS[1..6] are the same everywhere, as far as a script gets them (CHECKPOINT
+-- has an order of its own):
 --   1 M  meta hash of the message        2 S  stream of its entries (also its channel's name)
 --   3 A  the chat's active message id    4 L  zset of the chat's messages in flight, by epoch of creation
 --   5 G  tombstone: outlives M, so that "it existed" can be told from "it never did"
 --   6 F  list of segments, S's entries once more with their deltas joined; given only to scripts that touch it
--- Fields of M: st state, ep epoch, seq an entry that is there (the last is S's, which EXTEND moves alone), tok owner token, lu lease until (ms), at attempts,
---   w worker, stop wish to stop, hash body hash, user whose message it is, born ms, dl deadline ms, pol policy,
---   req request, mid message id, ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome,
---   drained times handed back, told ms when somebody got the end.
+-- Fields of M: st state, ep epoch, seq an entry that is there (the last one S alone knows: EXTEND writes no record),
+--   tok owner token, lu lease until (ms), at attempts, w worker, stop wish to stop, hash body hash,
+--   user whose message it is, born ms, dl deadline ms, pol policy, req request, mid message id,
+--   ftok token of the finisher, final folded message, ost/ofin/oend a decided outcome, drained times handed back,
+--   told ms when somebody got the end.
 -- Only the server's clock is used; a script replicates as one unit, and so does an EXTEND.
 local M, S, A, L, G, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
