@@ -110,6 +110,12 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
         assert whole.text.endswith(tail.text.partition("\n\n")[2])
         assert (await client.get(f"{long}/stream", params={"from": "snapshot"})).status_code == 200
 
+        # They wait for their turn; on a busy machine the answer would be over before they are there.
+        others = await asyncio.gather(
+            *(group.worker(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_WORKER_DRAIN_S=0) for _ in range(2))
+        )
+        for other in others:
+            other.freeze()
         taken, stopped = await start("taken", SLOW), await start("stopped", SLOW)
         replaced = await start("replaced", SLOW)
         body = {"messages": [{"role": "user", "content": "Or else [[rate=0]]"}], "policy": "replace"}
@@ -119,10 +125,8 @@ async def everything(group: ProcessGroup, url: str, keys: Callable[[str], list[b
         await ended(replaced, "aborted")
         assert (await client.get("/active")).status_code == 200
         await worker.kill()
-        # Both are there before one of them leaves, or on a busy machine the answer would be over when the other is.
-        others = await asyncio.gather(
-            *(group.worker(url, models, TAILRACE_LEASE_MS=2000, TAILRACE_WORKER_DRAIN_S=0) for _ in range(2))
-        )
+        for other in others:
+            other.thaw()
         leaving = await wait_until(lambda: next(filter(took_over, others), None), 20)
         left = asyncio.create_task(leaving.stop())
         assert await ended(taken, "done") == full_text([{"role": "user", "content": SLOW}])

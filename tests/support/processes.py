@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -146,6 +147,7 @@ class ProcessGroup:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tailrace-test-")
         self._children: list[ServerProcess] = []
+        self._numbers = count(1)
 
     async def __aenter__(self) -> ProcessGroup:
         return self
@@ -201,7 +203,7 @@ class ProcessGroup:
         program: str = sys.executable,
     ) -> ServerProcess:
         """Start `python <arguments>` with nothing of the caller's own settings in its environment."""
-        number = len(self._children) + 1
+        number = next(self._numbers)
         output = Path(self._folder.name) / f"{number}-{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TAILRACE_", "OPENAI_"))}
         values = {key: str(value) for key, value in {**_PLAIN, **env}.items()}
@@ -220,7 +222,7 @@ class ProcessGroup:
         return child
 
     def _common(self, redis_url: str, models: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-        path = Path(self._folder.name) / f"models-{len(self._children)}.toml"
+        path = Path(self._folder.name) / f"models-{next(self._numbers)}.toml"
         write_models(path, models)
         return {"TAILRACE_REDIS_URL": redis_url, "TAILRACE_UPSTREAMS_FILE": path}
 
